@@ -1,0 +1,32 @@
+"""What every pass is: a named, frozen value that turns a module into a module and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tvm import ir
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass has made.
+
+    Attributes:
+        module: the rewritten module; well-formed.
+        matches: how often the pass matched; the pipeline holds it against the model's structure.
+    """
+
+    module: ir.IRModule
+    matches: int
+
+
+class Pass(Protocol):
+    """A graph pass. Implementations are frozen dataclasses whose fields are the options."""
+
+    @property
+    def name(self) -> str:
+        """Name as printed in reports and taken by ``--print-ir-after``."""
+
+    def apply(self, module: ir.IRModule) -> PassResult:
+        """Return the rewritten module and the number of matches; `module` itself stays as it is."""

@@ -1,0 +1,1 @@
+"""The artefact directory: what a compile writes and the runtime maps."""

@@ -1,0 +1,1 @@
+"""From a checkpoint or an ONNX file to Relax, with no weight loaded."""

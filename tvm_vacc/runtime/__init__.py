@@ -1,0 +1,1 @@
+"""Runs artefacts: needs neither the compiler nor torch nor transformers."""

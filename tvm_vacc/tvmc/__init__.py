@@ -1,0 +1,1 @@
+"""The `tvmc` command: one file a subcommand, thin."""
