@@ -21,3 +21,28 @@ MAX_SAFETENSORS_HEADER: Final = 100_000_000
 
 MAX_YAML_BYTES: Final = 1 << 20
 """Bytes: a config is small; anything larger is a mistake."""
+
+MAX_CONTEXT: Final = 1 << 20
+"""Tokens: GLM-4-9B-chat-1M has the longest context of the family."""
+
+MAX_WORKERS: Final = 1024
+"""Processes: more parallel workers than any machine has cores is a mistake."""
+
+ALWAYS_HASHED_BYTES: Final = 64 << 20
+"""Bytes: smaller files of an artefact are hashed at every open (0.1 s); larger ones on demand."""
+
+MAX_SEQUENCES: Final = 8
+"""Sequences of full context that the KV cache of a loaded model has room for."""
+
+MAX_TEMPLATE_CHARS: Final = 1 << 18
+"""Characters of a chat template's source; the longest published ones have about 30,000."""
+
+MAX_TEMPLATE_UNITS: Final = 1 << 25
+"""Steps plus characters made in rendering one conversation: a million tokens are 5 M characters,
+which a template handles a few times over."""
+
+MAX_TEMPLATE_SECONDS: Final = 5.0
+"""Seconds for rendering one conversation; an honest one takes milliseconds."""
+
+MAX_TEMPLATE_INTEGER: Final = 100_000
+"""Largest number a template may pass to a function: widths, counts, jinja's own limit of range."""
