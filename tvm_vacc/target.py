@@ -1,0 +1,58 @@
+"""The ``tvm_vacc`` target tag, and the pipeline that a build for it runs.
+
+``import tvm`` calls `autoload` through the entry-point group ``tvm.backends``. TVM takes no new
+target kind from Python, so ``tvm_vacc`` is a tag over the kind ``llvm``, recognised everywhere by
+``"tvm_vacc" in target.keys``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tvm
+
+TAG = "tvm_vacc"
+CONFIG: dict[str, Any] = {"kind": "llvm", "tag": TAG, "keys": [TAG, "cpu"]}
+"""The tag's meaning. It names itself, or printing and reparsing a target would lose it."""
+
+
+def autoload() -> None:
+    """Register the tag and the build pipeline; called at the end of ``import tvm``.
+
+    This module imports no TVM at its top: when a user imports the plugin first, TVM loads it again
+    from its own initialisation and must find this function defined. Repeated calls change nothing.
+    """
+    from tvm.relax import pipeline
+    from tvm.target import Target, register_tag
+
+    if TAG in pipeline.PIPELINE_MAP:
+        return
+    register_tag(TAG, CONFIG)
+    stock = pipeline.PIPELINE_MAP["default"]
+
+    def dispatch() -> tvm.transform.Pass:
+        # `relax.build` looks a pipeline up by name before it enters the target, so the choice is
+        # made when the pipeline runs.
+        import tvm
+
+        @tvm.transform.module_pass(opt_level=0, name="tvm_vacc.dispatch")
+        def run(module: tvm.ir.IRModule, _context: tvm.transform.PassContext) -> tvm.ir.IRModule:
+            return (vacc_pipeline() if is_vacc(Target.current()) else stock())(module)
+
+        return run
+
+    pipeline.PIPELINE_MAP["default"] = dispatch
+    pipeline.register_pipeline(TAG)(vacc_pipeline)
+
+
+def is_vacc(target: tvm.target.Target | None) -> bool:
+    """Tell whether `target` is ours, whatever options were added to the tag."""
+    return target is not None and TAG in target.keys
+
+
+def vacc_pipeline() -> tvm.transform.Pass:
+    """Return the pipeline from Relax to VM bytecode and scheduled TIR."""
+    from tvm_vacc.build_pipeline import build_passes
+
+    return build_passes()
