@@ -1,0 +1,132 @@
+"""The compiler's own decisions; that the result is right is the business of tests/e2e."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tvm_vacc
+from tests.frontend.glm_factory import make_glm_checkpoint
+from tvm_vacc import compiler
+from tvm_vacc.artifact.store import open_artifact
+from tvm_vacc.errors import CheckpointError, ConfigError, PassError
+from tvm_vacc.pipeline import Step
+from tvm_vacc.runtime.graph import Graph
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_glm_checkpoint(tmp_path_factory.mktemp("glm") / "tiny", num_hidden_layers=1)
+
+
+def mlp(path: Path) -> Path:
+    """Two linears with a ReLU between them, symbolic batch."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w0": rng.standard_normal((17, 33), dtype=np.float32),
+        "b0": rng.standard_normal(33, dtype=np.float32),
+        "w1": rng.standard_normal((33, 5), dtype=np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w0"], ["h0"]),
+            helper.make_node("Add", ["h0", "b0"], ["h1"]),
+            helper.make_node("Relu", ["h1"], ["h2"]),
+            helper.make_node("MatMul", ["h2", "w1"], ["h3"]),
+            helper.make_node("Softmax", ["h3"], ["y"], axis=-1),
+        ],
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 17])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_plain_onnx_model_equals_onnx_runtime(tmp_path: Path, external: bool) -> None:
+    path = mlp(tmp_path / "mlp.onnx")
+    if external:
+        model = onnx.load(path)
+        onnx.save(model, path, save_as_external_data=True, location="mlp.data", size_threshold=0)
+    graph = tvm_vacc.load(tvm_vacc.compile(path, output=tmp_path / "out"))
+    assert isinstance(graph, Graph)
+    session = onnxruntime.InferenceSession(path)
+    for batch in (1, 3, 20):
+        x = np.random.default_rng(batch).standard_normal((batch, 17), dtype=np.float32)
+        [want] = session.run(None, {"x": x})
+        np.testing.assert_allclose(graph.run({"x": x})["y"], want, rtol=1e-5, atol=1e-6)
+    in_file = graph.manifest.parameters
+    assert len(in_file) == (3 if external else 0)
+
+
+def test_a_weight_beyond_fp16_names_tensor_and_cure(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    copy = tmp_path / "large"
+    shutil.copytree(checkpoint, copy)
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.layers.0.mlp.down_proj.weight"][3, 5] = 7e4
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"mlp.down_proj.weight holds 70000, .*bf16"):
+        tvm_vacc.compile(copy, output=tmp_path / "out", dtype="fp16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_context_beyond_the_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="knows 2048 positions, the context is 4096"):
+        tvm_vacc.compile(checkpoint, output=tmp_path / "out", context=4096)
+
+
+def test_arguments_beside_a_config_are_refused(tmp_path: Path, checkpoint: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"name: x\nfrontend:\n  checkpoint: {checkpoint}\n  type: huggingface\n"
+        "  shape:\n    input_ids: [[16], [32]]\n"
+        "backend:\n  type: tvm_vacc\n  dtype: fp32\nworkspace:\n  path: w\n"
+    )
+    assert compiler.resolve_options(config).context == 32
+    with pytest.raises(ConfigError, match="dtype is given beside a config"):
+        compiler.resolve_options(config, dtype="fp16")
+
+
+def test_a_pass_that_misses_a_layer_stops_the_compile(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = compiler.glm_pipeline
+
+    def blind(*args: object, **kwargs: object) -> tuple[Step, ...]:
+        return tuple(
+            Step(step.run, 2) if step.run.name == "fuse_gqa_attention" else step
+            for step in real(*args, **kwargs)  # type: ignore[arg-type]
+        )
+
+    monkeypatch.setattr(compiler, "glm_pipeline", blind)
+    with pytest.raises(PassError, match="fuse_gqa_attention matched 1 times, this model needs 2"):
+        tvm_vacc.compile(checkpoint, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_in_files_of_their_own(checkpoint: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"name: x\nfrontend:\n  checkpoint: {checkpoint}\n  type: huggingface\n"
+        "  shape:\n    input_ids: [[16], [32]]\n"
+        "backend:\n  type: tvm_vacc\n  dtype: bf16\n  merge_params: false\n"
+        "workspace:\n  path: w\n"
+    )
+    path = tvm_vacc.compile(config)
+    assert path == tmp_path / "w" / "x"
+    manifest = open_artifact(path, verify=True).manifest
+    assert len(manifest.weights) == len(manifest.parameters) > 10
+    assert tvm_vacc.load(path).logits([1, 2, 3]).shape == (3, 300)  # type: ignore[union-attr]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+from tvm_vacc import kernels, ops
+from tvm_vacc.errors import ArtifactError
+from tvm_vacc.runtime.executable import BYTECODE, KERNELS_IR, SHARED_LIBRARY, load_executable
+from tvm_vacc.target import autoload
+
+
+def norm_module() -> tvm.ir.IRModule:
+    x = relax.Var("x", relax.TensorType((2, 17), "float32"))
+    weight = relax.Var("w", relax.TensorType((17,), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, weight]):
+        with builder.dataflow():
+            out = builder.emit_output(ops.rms_norm(x, weight, eps=1e-5))
+        builder.emit_func_output(out)
+    return builder.get()
+
+
+@pytest.fixture(scope="module")
+def executable() -> tvm.runtime.Executable:
+    autoload()
+    return kernels.build_kernels(norm_module(), tvm.target.Target("tvm_vacc"))
+
+
+@pytest.mark.parametrize("with_compiler", [True, False])
+def test_both_forms_load_and_compute_the_same(
+    executable: tvm.runtime.Executable,
+    tmp_path: Path,
+    with_compiler: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not with_compiler:
+        monkeypatch.setattr(shutil, "which", lambda _name: None)
+    names = kernels.store_kernels(executable, tmp_path)
+    assert names == ((SHARED_LIBRARY,) if with_compiler else (BYTECODE, KERNELS_IR))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 17), dtype=np.float32)
+    weight = rng.standard_normal(17, dtype=np.float32)
+    machine = load_executable(tmp_path)
+    got = machine["main"](tvm.runtime.tensor(x), tvm.runtime.tensor(weight)).numpy()
+    np.testing.assert_allclose(got, ops.rms_norm.reference(x, weight, 1e-5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no machine code"])
+def test_what_cannot_be_loaded_is_one_line(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / SHARED_LIBRARY).write_bytes(damage)
+    with pytest.raises(ArtifactError, match="cannot be loaded") as caught:
+        load_executable(tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ArtifactError, match="cannot be loaded"):
+        load_executable(tmp_path / "nowhere")

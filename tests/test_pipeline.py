@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from tvm import ir
+
+from relay_passes.base import PassResult
+from tests.relay_passes.fused_glm import FusedGlm, tiny_spec
+from tvm_vacc.errors import ConfigError, PassError
+from tvm_vacc.pipeline import Step, check_pass_names, glm_pipeline, run_pipeline
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Matches so often as it is told."""
+
+    matches: int
+    name: str = "fake"
+
+    def apply(self, module: ir.IRModule) -> PassResult:
+        return PassResult(module, self.matches)
+
+
+def test_a_match_too_few_is_an_error_that_says_where_to_look() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    with pytest.raises(PassError, match="fake matched 39 times, this model needs 40; .*fake"):
+        run_pipeline(module, [Step(Fake(39), 40)])
+
+
+def test_reports_and_progress() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    told: list[tuple[int, int]] = []
+    result, reports = run_pipeline(
+        module, [Step(Fake(3), 3), Step(Fake(5))], progress=lambda *done: told.append(done)
+    )
+    assert result.same_as(module)
+    assert [(r.name, r.matches, r.expected) for r in reports] == [("fake", 3, 3), ("fake", 5, None)]
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_the_module_is_shown_after_the_named_pass_only() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    shown: list[str] = []
+    steps = [Step(Fake(1, "first")), Step(Fake(1, "second"))]
+    run_pipeline(module, steps, print_after=["second"], show=shown.append)
+    assert len(shown) == 1
+    assert shown[0].startswith("# after second")
+    assert "R.tvm_vacc.gqa_attention" in shown[0]
+
+
+def test_an_unknown_pass_name_lists_the_known_ones() -> None:
+    steps = glm_pipeline(2, "float32", prefill=64)
+    check_pass_names(steps, ["canonicalize", "fuse_rope"])
+    with pytest.raises(ConfigError, match="no pass fuse_everything; choose of canonicalize, "):
+        check_pass_names(steps, ["fuse_everything"])

@@ -1,0 +1,81 @@
+"""A compiled model that maps inputs to outputs and keeps nothing between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from tvm_vacc.artifact.manifest import Manifest, TensorSpec
+from tvm_vacc.errors import RequestError
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
+
+
+class Graph:
+    """A loaded artefact of a plain ONNX model. Make it with `tvm_vacc.load`.
+
+    Attributes:
+        path: the artefact's directory.
+        manifest: what the artefact says of itself.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        machine: tvm.relax.VirtualMachine,
+        weights: list[tvm.runtime.Tensor],
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._forward = machine["forward"]
+        self._params = tvm.runtime.convert(weights)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Names, shapes and dtypes of the inputs, in order; a text is a symbolic dimension."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Names, shapes and dtypes of the outputs, in order."""
+        return self.manifest.outputs
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs for one set of inputs, by name.
+
+        Raises:
+            RequestError: an input is missing, unknown, or of another dtype or shape.
+        """
+        if unknown := sorted(set(arrays) - {spec.name for spec in self.inputs}):
+            known = ", ".join(spec.name for spec in self.inputs)
+            raise RequestError(f"the model has no input {unknown[0]!r}", f"it has: {known}")
+        dims: dict[str, int] = {}
+        for spec in self.inputs:
+            if spec.name not in arrays:
+                raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
+            _check(spec, arrays[spec.name], dims)
+        result = self._forward(*(to_tvm(arrays[spec.name]) for spec in self.inputs), self._params)
+        results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+        return {
+            spec.name: to_numpy(tensor)
+            for spec, tensor in zip(self.outputs, results, strict=True)
+        }
+
+
+def _check(spec: TensorSpec, array: np.ndarray, dims: dict[str, int]) -> None:
+    """Hold `array` against `spec`; `dims` collects the values of symbolic dimensions."""
+    wanted = f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"
+    fits = str(array.dtype) == spec.dtype and array.ndim == len(spec.shape)
+    if fits:
+        fits = all(
+            size == (dims.setdefault(dim, size) if isinstance(dim, str) else dim)
+            for size, dim in zip(array.shape, spec.shape, strict=True)
+        )
+    if not fits:
+        raise RequestError(
+            f"the input {spec.name!r} is {array.dtype}{list(array.shape)}, it must be {wanted}",
+            "convert it with astype or reshape",
+        )
