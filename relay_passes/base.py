@@ -7,6 +7,12 @@ from typing import Protocol
 
 from tvm import ir
 
+NUM_INPUT = "num_input"
+"""Attribute of ``main``: how many of its parameters, from the first on, are no weights."""
+
+NUM_CACHES = "num_caches"
+"""Attribute of ``main``: how many of these, the last ones, are tensors of the KV cache."""
+
 
 @dataclass(frozen=True)
 class PassResult:

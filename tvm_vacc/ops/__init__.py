@@ -1,5 +1,25 @@
 """The ``relax.tvm_vacc.*`` operators: one a file, with types, NumPy reference and legalisation."""
 
+from tvm_vacc.ops.embedding import embedding
+from tvm_vacc.ops.gqa_attention import gqa_attention
+from tvm_vacc.ops.kv_append import kv_append
+from tvm_vacc.ops.kv_gather import kv_gather
+from tvm_vacc.ops.linear import linear
+from tvm_vacc.ops.packed_linear import packed_linear
 from tvm_vacc.ops.rms_norm import rms_norm
+from tvm_vacc.ops.rope import rope
+from tvm_vacc.ops.sample import sample
+from tvm_vacc.ops.swiglu import swiglu
 
-__all__ = ["rms_norm"]
+__all__ = [
+    "embedding",
+    "gqa_attention",
+    "kv_append",
+    "kv_gather",
+    "linear",
+    "packed_linear",
+    "rms_norm",
+    "rope",
+    "sample",
+    "swiglu",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from schedules.isa import current_isa
 from schedules.rms_norm import rms_norm_kernel
 from tvm_vacc.ops._registry import (
     as_float32,
@@ -40,7 +41,9 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     x = flatten_leading(builder, call.args[0], keep=1)
     weight = call.args[1]
     flat_ty = tensor_type(x, rank=2)
-    kernel = rms_norm_kernel(int(flat_ty.shape[1]), float(call.attrs["eps"]), weight.ty.dtype)
+    kernel = rms_norm_kernel(
+        int(flat_ty.shape[1]), float(call.attrs["eps"]), str(weight.ty.dtype), current_isa()
+    )
     out = call_kernel(builder, kernel, "rms_norm", [x, weight], flat_ty)
     return restore_leading(builder, out, call.ty)
 

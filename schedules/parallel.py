@@ -1,0 +1,43 @@
+"""Loops that run in parallel where the work is worth the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm.tirx.script import builder as T
+
+PARALLEL_BYTES = 1 << 18
+"""Bytes of memory traffic from which a parallel launch (3.5 to 7 us) pays: 20 us of one core."""
+
+
+def for_each(extent: Any, bytes_each: int, body: Callable[[Any], None]) -> None:
+    """Emit ``for i in range(extent): body(i)``, in parallel when the loop moves much memory.
+
+    Args:
+        extent: number of iterations, symbolic or not.
+        bytes_each: bytes one iteration reads and writes.
+    """
+    if bytes_each >= PARALLEL_BYTES:
+        with T.parallel(0, extent) as i:
+            body(i)
+        return
+    with T.If(extent >= -(-PARALLEL_BYTES // bytes_each)):
+        with T.Then(), T.parallel(0, extent) as i:
+            body(i)
+        with T.Else(), T.serial(0, extent) as i:
+            body(i)
+
+
+def for_lanes(extent: int, lanes: int, body: Callable[[Any], None]) -> None:
+    """Emit `body` for every index below `extent`: vectors of `lanes` first, then one by one.
+
+    `body` gets an index expression, a ramp of `lanes` or a scalar, and emits stores.
+    """
+    whole = extent // lanes
+    if whole:
+        with T.serial(0, whole) as i:
+            body(T.ramp(i * lanes, 1, lanes))
+    if extent % lanes:
+        with T.serial(0, extent % lanes) as i:
+            body(whole * lanes + i)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tvm
+
+from schedules.isa import AVX2, AVX512, NEON, PORTABLE, Isa, current_isa, isa_of
+
+
+@pytest.mark.parametrize(
+    ("target", "isa"),
+    [
+        ("llvm", PORTABLE),
+        ({"kind": "llvm", "mcpu": "znver4"}, AVX512),
+        ({"kind": "llvm", "mcpu": "skylake-avx512"}, AVX512),
+        ({"kind": "llvm", "mcpu": "x86-64-v3"}, AVX2),
+        ({"kind": "llvm", "mcpu": "x86-64-v2"}, PORTABLE),
+        ({"kind": "llvm", "mattr": ["+avx2", "+fma", "+f16c"]}, AVX2),
+        ({"kind": "llvm", "mattr": ["+avx2"]}, PORTABLE),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, NEON),
+        ({"kind": "llvm", "mtriple": "armv7-linux-gnueabihf"}, PORTABLE),
+        ({"kind": "llvm", "mtriple": "riscv64-linux-gnu"}, PORTABLE),
+        ("c", PORTABLE),
+    ],
+)
+def test_target_decides(target: Any, isa: Isa) -> None:
+    target = tvm.target.Target(target)
+    assert isa_of(target) == isa
+    with target:
+        assert current_isa() == isa
+
+
+def test_without_target_nothing_is_assumed() -> None:
+    assert isa_of(None) == current_isa() == PORTABLE

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tvm_vacc.errors import TargetError
+from tvm_vacc.target_string import OPTIONS, make_target, parse_target
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("tvm_vacc", {}),
+        ("  tvm_vacc ", {}),
+        ("tvm_vacc, llvm", {}),
+        ("tvm_vacc,llvm", {}),
+        ("tvm_vacc -mcpu=znver4", {"mcpu": "znver4"}),
+        ("tvm_vacc --mcpu=znver4", {"mcpu": "znver4"}),
+        ('tvm_vacc -mcpu="znver4"', {"mcpu": "znver4"}),
+        ("tvm_vacc -mcpu=znver4, llvm -mcpu=znver4", {"mcpu": "znver4"}),
+        ("tvm_vacc, llvm -mcpu=znver4", {"mcpu": "znver4"}),
+        (
+            "tvm_vacc -mattr=+avx512vnni,+avx512bf16,-amx-tile, llvm -num-cores=8",
+            {"mattr": ["+avx512vnni", "+avx512bf16", "-amx-tile"], "num-cores": 8},
+        ),
+        (
+            "tvm_vacc -mtriple=aarch64-linux-gnu -mcpu=neoverse-n1 -opt-level=2",
+            {"mtriple": "aarch64-linux-gnu", "mcpu": "neoverse-n1", "opt-level": 2},
+        ),
+        ('{"tag": "tvm_vacc", "mcpu": "znver4"}', {"mcpu": "znver4"}),
+        ('{"kind": "tvm_vacc", "mattr": ["+avx2"]}', {"mattr": ["+avx2"]}),
+    ],
+)
+def test_accepted(text: str, options: dict[str, Any]) -> None:
+    assert parse_target(text) == {"tag": "tvm_vacc", **options}
+    target = make_target(text)
+    assert target.kind.name == "llvm"
+    assert "tvm_vacc" in target.keys
+    for name, value in options.items():
+        found = target.attrs[name]
+        assert (list(found) if isinstance(value, list) else found) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a name is missing"),
+        ("llvm", "tvm_vacc must come first"),
+        ("llvm, tvm_vacc", "tvm_vacc must come first"),
+        ("tvm_vacc, tvm_vacc", "tvm_vacc must come first"),
+        ("tvm_vacc, llvm, llvm", "tvm_vacc must come first"),
+        ("tvm_vacc,", "a name is missing"),
+        ("cuda", "unknown target 'cuda'"),
+        ("tvm_vacc, cuda", "unknown target 'cuda'"),
+        ("tvm_vacc mcpu=znver4", "'mcpu=znver4' is no option"),
+        ("tvm_vacc -mcpu", "'-mcpu' is no option"),
+        ("tvm_vacc -mcpu=", "-mcpu has no value"),
+        ("tvm_vacc -mcpu=a -mcpu=b", "-mcpu is given twice"),
+        ("tvm_vacc -mcpu=znver4, llvm -mcpu=znver3", "-mcpu differs between tvm_vacc and llvm"),
+        ("tvm_vacc -mattr=avx2", "-mattr holds 'avx2'; give features with a sign"),
+        ("tvm_vacc -mattr=+avx2,fma", "unknown target 'fma'"),
+        ("tvm_vacc -mattr=", "-mattr holds ''"),
+        ("tvm_vacc -mtriple=arm", "-mtriple is 'arm'"),
+        ("tvm_vacc -num-cores=many", "-num-cores is 'many'"),
+        ("tvm_vacc -num-cores=-1", "-num-cores is '-1'"),
+        ('tvm_vacc -mcpu="znver4', "No closing quotation"),
+        ("tvm_vacc -x=1", f"unknown option -x; valid: -{', -'.join(OPTIONS)}"),
+        ("tvm_vacc -cpu=znver4", "did you mean -mcpu?"),
+        ("{", "not valid JSON"),
+        ("{}", 'the key "tag" must be "tvm_vacc"'),
+        ('{"kind": "llvm"}', 'the key "tag" must be "tvm_vacc"'),
+        ('{"tag": "tvm_vacc", "mcup": "a"}', "did you mean -mcpu?"),
+        ('{"tag": "tvm_vacc", "mcpu": 4}', "mcpu is 4"),
+        ('{"tag": "tvm_vacc", "num-cores": true}', "num-cores is True"),
+        ('{"tag": "tvm_vacc", "mattr": [1]}', "-mattr holds 1"),
+        ('{"tag": "tvm_vacc", "mcpu": "a", "mcpu": "b"}', "not valid JSON"),
+    ],
+)
+def test_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        parse_target(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tvm_vacc -mcpu=znver99", "LLVM knows no processor 'znver99' for x86_64"),
+        ("tvm_vacc -mcpu=znver4 -mtriple=aarch64-linux-gnu", "'znver4' for aarch64-linux-gnu"),
+        ("tvm_vacc -mcpu=native -mtriple=aarch64-linux-gnu", "-mcpu=native is this machine"),
+    ],
+)
+def test_unknown_processors_are_refused(text: str, message: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        make_target(text)
+    assert message in str(caught.value)
+
+
+def test_native_is_this_machines_processor() -> None:
+    from tvm.target.codegen import llvm_get_system_cpu
+
+    assert make_target("tvm_vacc -mcpu=native").attrs["mcpu"] == llvm_get_system_cpu()
+
+
+def test_config_is_plain_json() -> None:
+    config = parse_target("tvm_vacc -mattr=+avx2 -num-cores=2")
+    assert json.loads(json.dumps(config)) == config

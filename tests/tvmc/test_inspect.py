@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.tvmc.conftest import Tvmc
+from tvm_vacc.artifact.manifest import Manifest, PassReport
+from tvm_vacc.artifact.store import ArtifactWriter
+
+
+def write(directory: Path, file: str = "weights.bin") -> Path:
+    with ArtifactWriter(directory) as writer:
+        (writer.directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (writer.directory / file).write_bytes(bytes(1500))
+        writer.commit(
+            Manifest(
+                name="small",
+                kind="causal_lm",
+                target="tvm_vacc -mcpu=znver4",
+                dtype="bf16",
+                model_spec={"layers": 2},
+                passes=(PassReport("fuse_rope", 4, 4, 0.5),),
+                tools={"apache-tvm": "0.27.0"},
+            )
+        )
+    return directory
+
+
+def test_shows_everything(tvmc: Tvmc, tmp_path: Path) -> None:
+    code, out, err = tvmc("inspect", write(tmp_path / "a"))
+    assert (code, err) == (0, "")
+    words = out.split()
+    assert {"small", "causal_lm", "-mcpu=znver4", "bf16", "layers", "0.27.0"} <= set(words)
+    assert words[words.index("fuse_rope") :][:5] == ["fuse_rope", "4", "4", "0.50", "s"]
+    assert words[words.index("weights.bin") :][:3] == ["weights.bin", "1.5", "kB"]
+
+
+def test_long_lines_are_neither_cut_nor_broken(tvmc: Tvmc, tmp_path: Path) -> None:
+    name = "a-long-name/" * 12 + "weights.bin"
+    _, out, _ = tvmc("inspect", write(tmp_path / "a", file=name))
+    assert any(line.startswith(f"{name} ") for line in out.splitlines())
+
+
+def test_json_is_the_manifest(tvmc: Tvmc, tmp_path: Path) -> None:
+    artefact = write(tmp_path / "a")
+    _, out, _ = tvmc("inspect", artefact, "--json")
+    assert json.loads(out) == json.loads((artefact / "manifest.json").read_text())
+
+
+def test_verify(tvmc: Tvmc, tmp_path: Path) -> None:
+    artefact = write(tmp_path / "a")
+    code, out, _ = tvmc("inspect", artefact, "--verify")
+    assert code == 0
+    assert "All 1 files are as they were written." in out
+    (artefact / "weights.bin").write_bytes(bytes(1499) + b"x")
+    assert tvmc("inspect", artefact)[0] == 0
+    code, out, err = tvmc("inspect", artefact, "--verify")
+    assert (code, out) == (4, "")
+    assert "weights.bin: damaged" in err

@@ -1,0 +1,69 @@
+"""ONNX Slice: stock TVM's, with the bounds made plain first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.frontend.onnx import onnx_frontend as stock
+from tvm.sym import Analyzer
+
+_OPEN_END = 2**31 - 1
+"""Exporters write "to the end" as the largest int32 or int64."""
+
+
+class Slice(stock.Slice):
+    """Clips constant bounds to the data's shape, and drops an axis that is taken whole.
+
+    Stock TVM leaves ``min(2**63 - 1, seq)`` in the shape of a symbolic axis, which equals nothing.
+    """
+
+    @classmethod
+    def _impl_v13(
+        cls, bb: relax.BlockBuilder, inputs: Any, attr: dict[str, Any], params: Any
+    ) -> relax.Expr:
+        data = inputs[0]
+        starts, ends = _values(inputs[1]), _values(inputs[2])
+        if starts is None or ends is None:
+            return super()._impl_v13(bb, inputs, attr, params)
+        if isinstance(data, relax.ShapeExpr) or data.ty.shape is None:
+            return super()._impl_v13(bb, inputs, attr, params)
+        axes = list(range(len(starts))) if inputs[3] is None else _values(inputs[3])
+        steps = [1] * len(starts) if inputs[4] is None else _values(inputs[4])
+        if axes is None or steps is None or not all(_positive(step) for step in steps):
+            return super()._impl_v13(bb, inputs, attr, params)
+        shape, kept = list(data.ty.shape), []
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+            axis = int(axis) % len(shape)
+            begin, stop = _clip(start, end, shape[axis])
+            if not (_same(begin, 0) and _same(stop, shape[axis]) and int(step) == 1):
+                kept.append((axis, begin, stop, int(step)))
+        if not kept:
+            return data
+        bounds = [list(column) for column in zip(*kept, strict=True)]
+        known = all(isinstance(bound, int) for bound in (*bounds[1], *bounds[2]))
+        return relax.op.strided_slice(data, *bounds, assume_inbound=not known)
+
+
+def _values(value: relax.Expr) -> list[Any] | None:
+    if isinstance(value, tvm.ir.GenericConst):
+        return value.value.numpy().tolist()
+    return list(value.values) if isinstance(value, relax.ShapeExpr) else None
+
+
+def _positive(step: Any) -> bool:
+    return isinstance(step, int | tirx.IntImm) and int(step) > 0
+
+
+def _clip(start: Any, end: Any, dim: Any) -> tuple[Any, Any]:
+    """Return bounds as Python's slicing reads them; a symbolic `dim` leaves inner bounds alone."""
+    if isinstance(end, int | tirx.IntImm) and int(end) >= _OPEN_END:
+        end = dim
+    if all(isinstance(value, int | tirx.IntImm) for value in (start, end, dim)):
+        start, end, _ = slice(int(start), int(end)).indices(int(dim))
+    return start, end
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(Analyzer().can_prove_equal(a, b))

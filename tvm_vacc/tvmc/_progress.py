@@ -1,0 +1,71 @@
+"""Shows how far a compile has come: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from tvm_vacc.progress import Progress
+
+SECONDS_BETWEEN_LINES = 5.0
+"""A log that nobody watches needs no more."""
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Yield the function that takes a compile's `Progress` and shows it on `console`."""
+    if not console.is_terminal:
+        yield _PlainLines(console).show
+        return
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeRemainingColumn(),
+    )
+    # Redirected text appears above the bars; into a file it must go as it is.
+    with Bars(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bars:
+        tasks = {}
+
+        def show(progress: Progress) -> None:
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task(progress.phase, amount="")
+            bars.update(
+                tasks[progress.phase],
+                completed=progress.done,
+                total=progress.total,
+                amount=format_amount(progress),
+            )
+
+        yield show
+
+
+def format_amount(progress: Progress) -> str:
+    """Return what is done of how much: ``3/40 layers``, ``1.2 GB/18.8 GB``."""
+    if progress.unit == "bytes":
+        return f"{decimal(progress.done)}/{decimal(progress.total)}"
+    return f"{progress.done}/{progress.total} {progress.unit}"
+
+
+class _PlainLines:
+    """One line at the begin and the end of a phase, and every few seconds between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._phase = ""
+        self._shown = 0.0
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        is_due = now - self._shown >= SECONDS_BETWEEN_LINES
+        if progress.phase != self._phase or progress.done == progress.total or is_due:
+            line = f"{progress.phase}: {format_amount(progress)}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._phase, self._shown = progress.phase, now

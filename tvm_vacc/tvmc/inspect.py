@@ -1,0 +1,78 @@
+"""`tvmc inspect`: what an artefact is and holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tvm_vacc.tvmc._options import artefact_argument
+
+if TYPE_CHECKING:
+    from tvm_vacc.artifact.manifest import Manifest, TensorSpec
+
+
+@click.command(short_help="Show what an artefact is and holds.")
+@artefact_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest itself.")
+@click.option("--verify", is_flag=True, help="Compare every file with its SHA-256.")
+def inspect(artefact: Path, as_json: bool, verify: bool) -> None:
+    """Show model, target, sizes, pass report, files and tool versions of an artefact.
+
+    \b
+    Example:
+      tvmc inspect glm4 --verify
+    """
+    from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
+    from tvm_vacc.artifact.store import open_artifact
+
+    # Without --verify a damaged artefact shows what it was meant to be.
+    manifest = (
+        open_artifact(artefact, verify=True).manifest
+        if verify
+        else read_manifest(artefact / MANIFEST_NAME)
+    )
+    if as_json:
+        click.echo(manifest.to_json(), nl=False)
+        return
+    _show(manifest)
+    if verify:
+        click.echo(f"\nAll {len(manifest.files)} files are as they were written.")
+
+
+def _show(manifest: Manifest) -> None:
+    from rich.filesize import decimal
+
+    from tvm_vacc.tvmc._report import print_facts, print_passes, print_table
+
+    print_facts(
+        {
+            "name": manifest.name,
+            "kind": manifest.kind,
+            "target": manifest.target,
+            "dtype": manifest.dtype,
+            "quantization": manifest.quantization,
+            "prefill": manifest.prefill,
+            "context": manifest.context,
+            **{name: value for name, value in manifest.model_spec.items() if name != "dtype"},
+            "inputs": _describe(manifest.inputs),
+            "outputs": _describe(manifest.outputs),
+            "size": decimal(sum(file.bytes for file in manifest.files.values())),
+            "created": manifest.created,
+            "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+        }
+    )
+    click.echo()
+    print_passes(manifest.passes)
+    click.echo()
+    print_table(
+        ("file", "size", "sha256"),
+        [(name, decimal(file.bytes), file.sha256[:12]) for name, file in manifest.files.items()],
+    )
+
+
+def _describe(tensors: tuple[TensorSpec, ...]) -> str | None:
+    """Return ``x float32 [batch, 3], ...``; None where there are none."""
+    texts = (f"{t.name} {t.dtype} [{', '.join(map(str, t.shape))}]" for t in tensors)
+    return ", ".join(texts) or None
