@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm import ir, relax
 
 from relay_passes.base import PassResult
-from relay_passes.layout import axes_of, merge_permutes, merge_reshapes
+from relay_passes.layout import as_reshape, axes_of, merge_permutes, merge_reshapes
 from relay_passes.rewriter import Graph, is_call, rewrite, same_shape, shape_of, static
 
 
@@ -36,4 +36,4 @@ def _rule(graph: Graph, expr: relax.Expr) -> relax.Expr | None:
         return merged
     source = shape_of(expr.args[0])
     moved = [axis for axis in axes_of(expr) if static(source[axis]) != 1]
-    return relax.op.reshape(expr.args[0], shape_of(expr)) if moved == sorted(moved) else None
+    return as_reshape(graph, expr) if moved == sorted(moved) else None

@@ -17,7 +17,7 @@ import tvm
 from tvm import ir, relax
 
 from relay_passes.base import PassResult
-from relay_passes.layout import merge_permutes, merge_reshapes
+from relay_passes.layout import as_reshape, merge_permutes, merge_reshapes
 from relay_passes.rewriter import (
     Graph,
     Rule,
@@ -83,22 +83,15 @@ def _astype(graph: Graph, call: relax.Call) -> relax.Expr | None:
 
 
 def _as_reshape(graph: Graph, call: relax.Call) -> relax.Expr | None:
-    shape = shape_of(call)
-    if not shape_of(call.args[0]):
-        return None
-    reshape = graph.builder.normalize(relax.op.reshape(call.args[0], shape))
-    merged = merge_reshapes(graph, reshape)
-    return reshape if merged is None else merged
+    return as_reshape(graph, call) if shape_of(call.args[0]) else None
 
 
 def _strided_slice(graph: Graph, call: relax.Call) -> relax.Expr | None:
-    """A slice that takes everything is its source."""
-    source = call.args[0]
-    if all(int(step) == 1 for step in call.args[4].fields) if len(call.args) > 4 else True:
-        whole = shape_of(source)
-        if whole and same_shape(shape_of(call), whole):
-            return source
-    return None
+    """A slice that takes everything is its source; reversed, it is not."""
+    whole = shape_of(call.args[0])
+    steps = call.args[4].fields if len(call.args) > 4 else []
+    forwards = all(static(step) == 1 for step in steps)
+    return call.args[0] if forwards and whole and same_shape(shape_of(call), whole) else None
 
 
 def _broadcast_to(graph: Graph, call: relax.Call) -> relax.Expr | None:
@@ -129,11 +122,13 @@ def _stack(graph: Graph, call: relax.Call) -> relax.Expr | None:
     return relax.op.concat(parts, axis)
 
 
-def _without_neutral(graph: Graph, call: relax.Call, neutral: float) -> relax.Expr | None:
-    """``x * 1`` and ``x + 0`` are ``x`` where the constant does not widen the shape."""
+def _without_neutral(call: relax.Call, neutral: float, *, either: bool) -> relax.Expr | None:
+    """``x * 1`` and ``x + 0`` are ``x`` where that constant, on `either` side, widens no shape."""
     x, constant = call.args
-    same = scalar(constant) == neutral and same_shape(shape_of(x), shape_of(call))
-    return x if same else None
+    for kept, dropped in ((x, constant), (constant, x))[: 2 if either else 1]:
+        if scalar(dropped) == neutral and same_shape(shape_of(kept), shape_of(call)):
+            return kept
+    return None
 
 
 def _swapped(call: relax.Call, op: Any) -> relax.Expr | None:
@@ -144,7 +139,7 @@ def _swapped(call: relax.Call, op: Any) -> relax.Expr | None:
 
 
 def _add(graph: Graph, call: relax.Call) -> relax.Expr | None:
-    neutral = _without_neutral(graph, call, 0.0)
+    neutral = _without_neutral(call, 0.0, either=True)
     if neutral is not None:
         return neutral
     for x, bias in (tuple(call.args), tuple(call.args)[::-1]):
@@ -163,7 +158,7 @@ def _add(graph: Graph, call: relax.Call) -> relax.Expr | None:
 
 
 def _multiply(graph: Graph, call: relax.Call) -> relax.Expr | None:
-    neutral = _without_neutral(graph, call, 1.0)
+    neutral = _without_neutral(call, 1.0, either=True)
     if neutral is not None:
         return neutral
     for x, other in (tuple(call.args), tuple(call.args)[::-1]):
@@ -175,19 +170,20 @@ def _multiply(graph: Graph, call: relax.Call) -> relax.Expr | None:
 
 def _divide(graph: Graph, call: relax.Call) -> relax.Expr | None:
     """``x / sqrt(y)`` is ``x * rsqrt(y)``, and ``1 / sqrt(y)`` is ``rsqrt(y)``."""
-    neutral = _without_neutral(graph, call, 1.0)
+    neutral = _without_neutral(call, 1.0, either=False)
     root = graph.call(call.args[1], "sqrt")
     if neutral is not None or root is None:
         return neutral
     inverse = relax.op.rsqrt(root.args[0])
-    if scalar(call.args[0]) == 1.0:
+    if scalar(call.args[0]) == 1.0 and same_shape(shape_of(root), shape_of(call)):
         return inverse
     return relax.op.multiply(call.args[0], graph.emit(inverse))
 
 
 def _power(graph: Graph, call: relax.Call) -> relax.Expr | None:
     x = call.args[0]
-    return relax.op.multiply(x, x) if scalar(call.args[1]) == 2.0 else None
+    square = scalar(call.args[1]) == 2.0 and same_shape(shape_of(x), shape_of(call))
+    return relax.op.multiply(x, x) if square else None
 
 
 def _matmul(graph: Graph, call: relax.Call) -> relax.Expr | None:

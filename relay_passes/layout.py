@@ -19,6 +19,13 @@ def merge_reshapes(graph: Graph, call: relax.Call) -> relax.Expr | None:
     return relax.op.reshape(source, target) if inner is not None else None
 
 
+def as_reshape(graph: Graph, call: relax.Call) -> relax.Expr:
+    """Return what `call`, which keeps the order of the elements, is as a reshape."""
+    reshape = graph.builder.normalize(relax.op.reshape(call.args[0], shape_of(call)))
+    merged = merge_reshapes(graph, reshape)
+    return reshape if merged is None else merged
+
+
 def axes_of(call: relax.Call) -> list[int]:
     """Return the axes of a `permute_dims`, counted from zero."""
     rank = len(shape_of(call.args[0]))

@@ -29,11 +29,11 @@ class SelectLogits:
     def apply(self, module: ir.IRModule) -> PassResult:
         """Rewrite ``main``; the new input stands before the caches, after the other inputs."""
         function = module["main"]
-        head = _producer(function, function.body.body)
-        if not _calls(head, linear.op):
+        head = _call_of(function, function.body.body, linear.op)
+        if head is None:
             return PassResult(module, 0)
-        norm = _producer(function, head.args[0])
-        first = norm if _calls(norm, rms_norm.op) else head
+        norm = _call_of(function, head.args[0], rms_norm.op)
+        first = head if norm is None else norm
 
         outputs = tirx.Var("outputs", "int64")
         rows = relax.Var(LOGIT_ROWS, relax.TensorType((outputs,), "int32"))
@@ -66,13 +66,9 @@ class _TakeBefore(PyExprMutator):
         return relax.Call(call.op, [taken, *call.args[1:]], call.attrs)
 
 
-def _producer(function: relax.Function, expr: relax.Expr) -> relax.Expr | None:
-    """Follow variables to the expression that computes `expr`."""
+def _call_of(function: relax.Function, expr: relax.Expr, op: ir.Op) -> relax.Call | None:
+    """Follow variables to the call that computes `expr`; None where it is not of `op`."""
     values = relax.analysis.get_var2val(function)
     while isinstance(expr, relax.Var):
         expr = values.get(expr)
-    return expr
-
-
-def _calls(expr: relax.Expr | None, op: ir.Op) -> bool:
-    return isinstance(expr, relax.Call) and expr.op == op
+    return expr if isinstance(expr, relax.Call) and expr.op == op else None

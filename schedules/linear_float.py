@@ -177,7 +177,7 @@ class _Linear:
 
         def register() -> Any:
             # One buffer a register: as one large buffer, LLVM keeps them in memory.
-            return T.alloc_buffer((lanes,), "float32", scope="local")
+            return T.alloc_buffer((lanes,), "float32")
 
         with T.serial(0, BLOCK // (vectors * lanes)) as group:
             channel = group * (vectors * lanes)

@@ -241,7 +241,7 @@ class _RowSampler:
                 T.buffer_store(found, mass[0] > share, [0])
 
     def _register(self, dtype: str) -> Any:
-        return T.alloc_buffer((self.isa.lanes,), dtype, scope="local")
+        return T.alloc_buffer((self.isa.lanes,), dtype)
 
     def _add_lanes(self, register: Any, total: Any) -> None:
         """Emit the sum of a register's lanes into `total`."""

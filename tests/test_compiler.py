@@ -68,9 +68,7 @@ def test_a_plain_onnx_model_equals_onnx_runtime(tmp_path: Path, external: bool) 
     assert len(in_file) == (3 if external else 0)
 
 
-def test_a_weight_beyond_fp16_names_tensor_and_cure(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_weight_beyond_fp16_names_tensor_and_cure(checkpoint: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     copy = tmp_path / "large"

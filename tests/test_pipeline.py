@@ -24,7 +24,7 @@ class Fake:
 
 def test_a_match_too_few_is_an_error_that_says_where_to_look() -> None:
     module = FusedGlm(tiny_spec()).build()
-    with pytest.raises(PassError, match="fake matched 39 times, this model needs 40; .*fake"):
+    with pytest.raises(PassError, match=r"fake matched 39 times, this model needs 40; .*fake"):
         run_pipeline(module, [Step(Fake(39), 40)])
 
 

@@ -51,9 +51,9 @@ def test_autoload_can_be_turned_off_and_done_by_hand() -> None:
 @I.ir_module
 class Mixed:
     @R.function
-    def main(
-        x: R.Tensor((3, 17), "float32"), w: R.Tensor((17, 5), "float32")
-    ) -> R.Tensor((3, 5), "float32"):
+    def main(x: R.Tensor((3, 17), "float32"), w: R.Tensor((17, 5), "float32")) -> R.Tensor(
+        (3, 5), "float32"
+    ):
         with R.dataflow():
             y = R.matmul(x, w)
             z = R.nn.softmax(R.nn.silu(y), axis=-1)
@@ -75,9 +75,7 @@ def test_other_modules_run_our_pipeline_and_are_right(
 ) -> None:
     runs = []
     original = vacc_target.vacc_pipeline
-    monkeypatch.setattr(
-        vacc_target, "vacc_pipeline", lambda: (runs.append(1), original())[1]
-    )
+    monkeypatch.setattr(vacc_target, "vacc_pipeline", lambda: (runs.append(1), original())[1])
     target = "tvm_vacc" if as_text else tvm.target.Target({"tag": "tvm_vacc", "opt-level": 2})
     executable = build(Mixed, target=target)  # type: ignore[operator]
     assert runs, "the stock pipeline ran"

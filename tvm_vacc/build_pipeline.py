@@ -39,5 +39,3 @@ def build_passes() -> tvm.transform.Pass:
         ],
         name="tvm_vacc",
     )
-
-

@@ -19,7 +19,7 @@ from tvm_vacc.frontend.checkpoint import open_checkpoint, read_spec
 from tvm_vacc.frontend.export_onnx import export_onnx
 from tvm_vacc.frontend.import_onnx import ImportedModel, import_onnx
 from tvm_vacc.limits import SEQUENCE_MULTIPLE
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.packaging import Package, write_artifact
 from tvm_vacc.pipeline import check_pass_names, glm_pipeline, graph_pipeline, run_pipeline
 from tvm_vacc.progress import Progress

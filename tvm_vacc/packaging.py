@@ -19,7 +19,7 @@ from tvm_vacc.config import CompileOptions
 from tvm_vacc.frontend.import_onnx import ImportedModel
 from tvm_vacc.kernels import build_kernels, store_kernels
 from tvm_vacc.limits import PAGE_SIZE
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.progress import Progress
 from tvm_vacc.weights import pack_weight
 
@@ -61,9 +61,7 @@ class Package:
     text_files: Path
 
 
-def write_artifact(
-    package: Package, destination: Path, report: Callable[[Progress], None]
-) -> Path:
+def write_artifact(package: Package, destination: Path, report: Callable[[Progress], None]) -> Path:
     """Compile the kernels, stream the weights, and write everything to `destination`.
 
     Returns:

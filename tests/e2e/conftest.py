@@ -35,6 +35,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "partial_rotary_factor": 1.0,
         "attention_bias": False,
         "rope_theta": 10000.0,
+        "seed": 3,  # of the first six seeds the one whose greedy text varies most
     },
 }
 

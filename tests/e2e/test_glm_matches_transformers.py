@@ -1,4 +1,4 @@
-"""The compiled model against transformers in fp32: logits, greedy text, chunks, batches, sessions."""
+"""The compiled model against transformers in fp32: logits, text, chunks, batches, sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def test_logits(compiled: Get, shape: str) -> None:
     assert got.shape == want.shape
     assert got.dtype == np.float32
     worst = np.abs(got - want).max()
-    print(f"{shape}: worst difference of logits {worst:.2e}, largest logit {np.abs(want).max():.1f}")
+    print(
+        f"{shape}: worst difference of logits {worst:.2e}, largest logit {np.abs(want).max():.1f}"
+    )
     assert worst < 1e-4
 
 

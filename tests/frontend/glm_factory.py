@@ -126,7 +126,7 @@ def make_chatglm_checkpoint(directory: Path, glm: Path, *, shards: int = 1) -> P
 
 
 def make_sparse_9b(directory: Path) -> Path:
-    """Write GLM-4-9B-chat in bf16 without its weights: 18 GB that are a hole, for what reads none."""
+    """Write GLM-4-9B-chat's config and header in bf16; the 18 GB of weights are a hole."""
     config = {
         "model_type": "glm",
         "attention_bias": True,

@@ -10,8 +10,8 @@ from tests.frontend.glm_factory import oracle_greedy, oracle_logits, random_mode
 from tests.frontend.one_line import one_line_error
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.frontend.glm_layout import tensor_shapes
-from tvm_vacc.frontend.model_spec import ModelSpec
 from tvm_vacc.frontend.modeling_glm_vacc import GlmForCausalLM, causal_mask
+from tvm_vacc.model_spec import ModelSpec
 
 
 def spec_of(config: Any) -> ModelSpec:

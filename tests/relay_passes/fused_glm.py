@@ -9,7 +9,7 @@ from tvm import ir, relax, tirx
 
 from schedules.kv_cache import key_cache_shape, value_cache_shape
 from tvm_vacc import ops
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 
 
 @dataclass
@@ -53,7 +53,9 @@ class FusedGlm:
     def _declare_weights(self) -> None:
         spec = self.spec
         q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (spec.vocab, spec.hidden)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (spec.vocab, spec.hidden)
+        }
         for layer in range(spec.layers):
             at = f"model.layers.{layer}."
             shapes[at + "input_layernorm.weight"] = (spec.hidden,)
@@ -104,9 +106,7 @@ class FusedGlm:
                 q, keys, values, page_table, query_start, kv_lens, scale=spec.head_dim**-0.5
             )
         )
-        attended = self._emit(
-            relax.op.reshape(attended, [1, self.seq, spec.heads * spec.head_dim])
-        )
+        attended = self._emit(relax.op.reshape(attended, [1, self.seq, spec.heads * spec.head_dim]))
         x = self._emit(relax.op.add(x, self._linear(at + "self_attn.o_proj", attended)))
         normed = self._norm(at + "post_attention_layernorm", x)
         gated = self._emit(ops.swiglu(self._linear(at + "mlp.gate_up_proj", normed)))

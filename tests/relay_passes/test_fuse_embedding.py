@@ -21,9 +21,7 @@ def look_up(cast: str = "none", axis: int = 0, ids_dtype: str = "int64") -> ir.I
 
     shape = [dim("batch"), dim("seq")]
     dtype = "float32" if cast == "none" else "float16"
-    return module(
-        {"ids": shape}, {"table": [20, 20]}, body, {"ids": ids_dtype, "table": dtype}
-    )
+    return module({"ids": shape}, {"table": [20, 20]}, body, {"ids": ids_dtype, "table": dtype})
 
 
 @pytest.mark.parametrize("cast", ["none", "table", "rows"])
@@ -31,8 +29,10 @@ def test_fuses_and_keeps_the_value(cast: str) -> None:
     result = FuseEmbedding().apply(apply(Canonicalize(), look_up(cast)))
     assert result.matches == 1
     assert op_names(result.module) == {"tvm_vacc.embedding"}
-    table = np.random.default_rng(0).standard_normal((20, 20)).astype(
-        np.float32 if cast == "none" else np.float16
+    table = (
+        np.random.default_rng(0)
+        .standard_normal((20, 20))
+        .astype(np.float32 if cast == "none" else np.float16)
     )
     ids = np.array([[0, 19, 7]])
     got = run_main(result.module, {"ids": ids, "table": table})[0]

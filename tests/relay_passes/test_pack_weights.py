@@ -62,7 +62,9 @@ def test_a_transposed_weight_is_packed_through_its_transpose() -> None:
 
 
 def test_a_computed_weight_is_not_packed() -> None:
-    module = module_with((5, 8), lambda weight: relax.op.multiply(weight, relax.const(np.float32(2))))
+    module = module_with(
+        (5, 8), lambda weight: relax.op.multiply(weight, relax.const(np.float32(2)))
+    )
     result = PackWeights("float32").apply(module)
     assert result.matches == 0
     [entry] = read_plan(result.module["main"])

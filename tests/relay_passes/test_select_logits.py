@@ -19,9 +19,7 @@ def test_the_head_and_the_final_norm_see_selected_tokens_only() -> None:
     outputs = main.params[names.index(LOGIT_ROWS)].ty.shape[0]
     assert list(main.ret_ty.shape)[1].same_as(outputs)
     selected = [
-        call
-        for call in calls(main)
-        if len(call.ty.shape) > 1 and call.ty.shape[1].same_as(outputs)
+        call for call in calls(main) if len(call.ty.shape) > 1 and call.ty.shape[1].same_as(outputs)
     ]
     assert [call.op.name for call in selected] == [
         "relax.take",

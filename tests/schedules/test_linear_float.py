@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -50,21 +53,18 @@ def test_unknown_dtype_is_refused() -> None:
 @pytest.mark.parametrize(
     ("target", "instruction"),
     [
-        ({"kind": "llvm", "mcpu": "znver4"}, "vfmadd231ps\t%zmm"),
-        ({"kind": "llvm", "mcpu": "x86-64-v3"}, "vfmadd231ps\t%ymm"),
-        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, "fmla\tv"),
-        ({"kind": "llvm", "mtriple": "riscv64-linux-gnu"}, "fmul"),
+        ({"kind": "llvm", "mcpu": "znver4"}, r"vfmadd231ps.*%zmm"),
+        ({"kind": "llvm", "mcpu": "x86-64-v3"}, r"vfmadd231ps.*%ymm"),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, r"fmla\s+v\d+\.4s"),
+        ("llvm", r"mulps|fmul|fmla"),
     ],
-    ids=["znver4", "x86-64-v3", "aarch64", "riscv64"],
+    ids=["znver4", "x86-64-v3", "aarch64", "generic"],
 )
-def test_compiles_to_each_instruction_set(
-    target: dict[str, str], instruction: str, dtype: str
-) -> None:
+def test_compiles_to_each_instruction_set(target: Any, instruction: str, dtype: str) -> None:
     """Fused multiply-add where there is one, on full registers, and no call to convert a weight."""
     built = tvm.target.Target(target)
     kernel = linear_kernel(100, 128, dtype, isa_of(built), bias_dtype=dtype)
     module = tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")})
     asm = tvm.compile(module, target=built).mod.inspect_source("asm")
-    assert instruction in asm
-    assert "extendhf" not in asm
-    assert "gnu_h2f" not in asm
+    assert re.search(instruction, asm)
+    assert not re.search(r"(call\w*|bl)\s+\S*(extendhf|h2f)", asm)

@@ -11,9 +11,9 @@ from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend import chatglm_layout, glm_layout
 from tvm_vacc.frontend.config_reader import ConfigReader
 from tvm_vacc.frontend.glm_layout import tensor_shapes
-from tvm_vacc.frontend.model_spec import WEIGHT_DTYPES, ModelSpec
 from tvm_vacc.frontend.safetensors_index import read_checkpoint_index, resolve_inside
 from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.model_spec import WEIGHT_DTYPES, ModelSpec
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"

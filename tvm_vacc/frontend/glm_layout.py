@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tvm_vacc.frontend.config_reader import ConfigReader
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 
 EMBEDDING = "model.embed_tokens.weight"
 

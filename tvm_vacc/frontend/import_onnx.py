@@ -171,18 +171,24 @@ class _WeightlessImporter(ONNXGraphImporter):
         """Convert `graph`; whatever TVM trips over becomes an `OnnxError`."""
         try:
             return self.from_onnx(graph, opset)
-        except OnnxError:
-            raise
-        except KeyError as error:
-            raise OnnxError(
+        except Exception as error:
+            # Left open, the block would make the builder warn on the terminal when it is freed.
+            with contextlib.suppress(tvm.error.InternalError):
+                self.bb._end_block()
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> OnnxError:
+        if isinstance(error, OnnxError):
+            return error
+        if isinstance(error, KeyError):
+            return OnnxError(
                 f"{self._path}: a node or output reads {error}, which nothing makes",
                 "the file is damaged: export it again",
-            ) from error
-        except Exception as error:
-            raise OnnxError(
-                f"{self._path}: cannot be imported: {_reason(error)}",
-                "check it with onnx.checker, or simplify it with onnxsim",
-            ) from error
+            )
+        return OnnxError(
+            f"{self._path}: cannot be imported: {_reason(error)}",
+            "check it with onnx.checker, or simplify it with onnxsim",
+        )
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for initializer in graph.initializer:

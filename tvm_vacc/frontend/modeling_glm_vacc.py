@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 
 
 class Linear(nn.Module):

@@ -42,14 +42,19 @@ def load_executable(directory: Path) -> relax.VirtualMachine:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the worker threads of all kernels in this process; None leaves TVM's own choice.
+    """Set the worker threads of all kernels in this process.
+
+    None means ``TVM_NUM_THREADS`` where that is set, else every CPU this process may run on: TVM's
+    own default counts a pair of virtual CPUs as one.
 
     Raises:
-        RequestError: fewer than one, or more than the machine has CPUs.
+        RequestError: fewer than one, or more than the process has CPUs.
     """
+    cpus = len(os.sched_getaffinity(0))
     if threads is None:
-        return
-    cpus = os.cpu_count() or 1
+        if "TVM_NUM_THREADS" in os.environ:
+            return
+        threads = cpus
     if not 1 <= threads <= cpus:
         raise RequestError(f"threads is {threads}", f"give a number from 1 to {cpus}")
     tvm.get_global_func("runtime.config_threadpool")(1, threads)

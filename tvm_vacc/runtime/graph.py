@@ -60,8 +60,7 @@ class Graph:
         result = self._forward(*(to_tvm(arrays[spec.name]) for spec in self.inputs), self._params)
         results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         return {
-            spec.name: to_numpy(tensor)
-            for spec, tensor in zip(self.outputs, results, strict=True)
+            spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)
         }
 
 

@@ -14,7 +14,7 @@ import tvm
 from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.errors import ArtifactError, RequestError
 from tvm_vacc.limits import MAX_SEQUENCES, PAGE_SIZE
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.runtime.batch import Row, make_batch
 from tvm_vacc.runtime.kv_cache import PagePool, Sequence
 from tvm_vacc.runtime.sampling import SamplingParams
@@ -53,8 +53,7 @@ class Model:
         self.pool = PagePool(pages)
         # Memory that no kernel has written costs nothing: the system hands out pages at first use.
         caches = [
-            tvm.runtime.empty((pages, *cache.shape[1:]), cache.dtype)
-            for cache in manifest.caches
+            tvm.runtime.empty((pages, *cache.shape[1:]), cache.dtype) for cache in manifest.caches
         ]
         self._params = tvm.runtime.convert([*caches, *weights])
         self._forward = machine["forward"]
@@ -89,7 +88,7 @@ class Model:
         return logits._create_view((len(batch.logit_rows), self.spec.vocab))
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
-        """Append `tokens` in chunks of the compiled size; return the last one's logits [1, vocab]."""
+        """Append `tokens` in chunks of the compiled size; return the last logits ``[1, vocab]``."""
         chunk = self.prefill_tokens
         for start in range(0, len(tokens), chunk):
             logits = self.step([Row(sequence, list(tokens[start : start + chunk]))])

@@ -1,4 +1,4 @@
-"""One conversation: its KV cache stays between prompts, and a common beginning is not recomputed."""
+"""One conversation: its KV cache stays between prompts, a common beginning is computed once."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tvm_vacc.frontend.model_spec import ModelSpec
+from tvm_vacc.model_spec import ModelSpec
 
 GLM_4_9B_CHAT: dict[str, Any] = {
     "layers": 40,
@@ -83,6 +83,6 @@ def test_end_tokens_must_be_a_list() -> None:
 
 def test_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "tvm", "onnx", "numpy"}
-    code = f"import sys, tvm_vacc.frontend.model_spec\nprint(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys, tvm_vacc.model_spec\nprint(sorted({heavy!r} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
