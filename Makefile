@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	$(BIN)/tvmc compile --target "tvm_vacc -mcpu=native" configs/demo.yaml
-	$(BIN)/tvmc generate workspace/demo --prompt "$(PROMPT)" --max-tokens 96 --temperature 0.7 --top-p 0.9 --seed 1
+	$(BIN)/tvmc generate workspace/demo-bf16 --prompt "$(PROMPT)" --max-tokens 96 --temperature 0.7 --top-p 0.9 --seed 1
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
