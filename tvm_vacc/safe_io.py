@@ -63,6 +63,18 @@ def read_json(
     return parse_json(text, where=str(path), error=error, cure=cure)
 
 
+def read_json_object(path: Path, *, error: type[VaccError], cure: str = "") -> dict[str, Any]:
+    """Read a JSON file that holds one object. Errors: `read_json`; also any other value."""
+    return _object(read_json(path, error=error, cure=cure), str(path), error, cure)
+
+
+def parse_json_object(
+    text: str | bytes, *, where: str, error: type[VaccError], cure: str = ""
+) -> dict[str, Any]:
+    """Parse strict JSON that is one object. Errors: `parse_json`; also any other value."""
+    return _object(parse_json(text, where=where, error=error, cure=cure), where, error, cure)
+
+
 def parse_json(text: str | bytes, *, where: str, error: type[VaccError], cure: str = "") -> Any:
     """Parse strict JSON: no duplicate keys, no NaN or Infinity, no lone surrogates.
 
@@ -157,6 +169,12 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _object(value: Any, where: str, error: type[VaccError], cure: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise error(f"{where}: a JSON object is expected, not {type(value).__name__}", cure)
+    return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

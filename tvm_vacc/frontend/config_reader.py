@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_vacc.errors import CheckpointError
-from tvm_vacc.frontend.strict_json import read_json_object
+from tvm_vacc.safe_io import read_json_object
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ConfigReader:
     @classmethod
     def from_file(cls, path: Path) -> ConfigReader:
         """Read the JSON object in `path`."""
-        return cls(path, read_json_object(path))
+        return cls(path, read_json_object(path, error=CheckpointError))
 
     def has(self, key: str) -> bool:
         """Whether `key` is there and not null."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tvm_vacc.errors import CheckpointError
-from tvm_vacc.frontend.strict_json import parse_json_object, read_json_object
 from tvm_vacc.frontend.tensor_ref import DTYPES, TensorRef
 from tvm_vacc.limits import MAX_SAFETENSORS_HEADER
+from tvm_vacc.safe_io import parse_json_object, read_json_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -124,7 +124,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if not text.startswith(b"{"):
         raise CheckpointError(f"{path}: not a safetensors file", _DAMAGED)
-    return parse_json_object(text, path), _LENGTH_BYTES + length, size
+    header = parse_json_object(text, where=str(path), error=CheckpointError, cure=_DAMAGED)
+    return header, _LENGTH_BYTES + length, size
 
 
 def _tensor_ref(path: Path, name: str, entry: object, start: int) -> TensorRef:
@@ -154,7 +155,9 @@ def _are_sizes(values: object) -> bool:
 
 def _read_shards(directory: Path) -> dict[str, TensorRef]:
     index = directory / INDEX_FILE
-    weight_map = read_json_object(resolve_inside(directory, INDEX_FILE)).get("weight_map")
+    weight_map = read_json_object(
+        resolve_inside(directory, INDEX_FILE), error=CheckpointError, cure=_DAMAGED
+    ).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: no weight_map")
     if wrong := [name for name, shard in weight_map.items() if not isinstance(shard, str)]:
