@@ -61,7 +61,7 @@ def compile(
         VaccError: the input cannot be compiled; one line with the cure.
     """
     report = progress or (lambda _: None)
-    options = resolve_options(path, dtype=dtype, prefill=prefill, context=context)
+    options = resolve_options(path, output=output, dtype=dtype, prefill=prefill, context=context)
     tvm_target = make_target(target)
     model = _read_model(options, report)
     if model.spec is None:
@@ -94,11 +94,14 @@ def compile(
 def resolve_options(
     path: str | Path | Config,
     *,
+    output: str | Path | None = None,
     dtype: str | None = None,
     prefill: int | None = None,
     context: int | None = None,
 ) -> CompileOptions:
     """Return what the compiler is to do, read from a config or made for a checkpoint.
+
+    Without a config the workspace is where `output` is to stand, else ``workspace``.
 
     Raises:
         ConfigError: the config cannot be used, or an argument is given beside it.
@@ -108,7 +111,10 @@ def resolve_options(
     elif Path(path).suffix in (".yaml", ".yml"):
         config = load_config(path)
     else:
-        made = Config.for_checkpoint(path, dtype=dtype, prefill=prefill, context=context)
+        workspace = "workspace" if output is None else Path(output).expanduser().absolute().parent
+        made = Config.for_checkpoint(
+            path, dtype=dtype, prefill=prefill, context=context, workspace=workspace
+        )
         return made.compile_options
     given = {"dtype": dtype, "prefill": prefill, "context": context}
     for name, value in given.items():
