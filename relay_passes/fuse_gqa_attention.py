@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tvm import ir, relax
 
 from relay_passes.attention_core import attention_core
-from relay_passes.base import PassResult
+from relay_passes.base import NUM_INPUT, PassResult
 from relay_passes.causal_mask import CausalMasks
 from relay_passes.count_ops import count_ops
 from relay_passes.rewriter import Graph, is_straight, rewrite, shape_of
@@ -79,7 +79,7 @@ def _without_unused_mask(main: relax.Function) -> relax.Function:
     params = [p for p in main.params if p.name != "attention_mask" or p in used]
     dropped = len(main.params) - len(params)
     function = relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs=main.attrs)
-    return function.with_attr("num_input", int(main.attrs["num_input"]) - dropped)
+    return function.with_attr(NUM_INPUT, int(main.attrs[NUM_INPUT]) - dropped)
 
 
 def _refuse_positions_from_lengths(main: relax.Function) -> None:

@@ -79,7 +79,7 @@ class RewriteKvCache:
         not returned, or whose head_dim is no multiple of a page, which the kernels need.
         """
         main = module["main"]
-        if not is_straight(main) or not main.attrs or "num_input" not in main.attrs:
+        if not is_straight(main) or not main.attrs or NUM_INPUT not in main.attrs:
             return PassResult(module, 0)
         layers = _layers(main)
         symbols = _symbols(main, layers)
@@ -117,7 +117,7 @@ class RewriteKvCache:
             ):
                 ty = relax.TensorType(shape, self.dtype)
                 pools[param] = relax.Var(f"cache.{i}.{part}", ty)
-        num_input = int(main.attrs["num_input"])
+        num_input = int(main.attrs[NUM_INPUT])
         inputs, weights = list(main.params)[:num_input], list(main.params)[num_input:-1]
         kept = [param for param in inputs if param not in pools]
         added = [paging.slots, paging.page_table, paging.query_start, paging.kv_lens]

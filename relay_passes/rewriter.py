@@ -15,7 +15,7 @@ import tvm
 from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
 
-from relay_passes.base import PassResult
+from relay_passes.base import NUM_INPUT, PassResult
 
 _ANALYZER = Analyzer()
 
@@ -88,7 +88,7 @@ class Graph(View):
 
 
 def _num_input(attrs: Mapping[str, Any] | None, default: int) -> int:
-    return int(attrs["num_input"]) if attrs and "num_input" in attrs else default
+    return int(attrs[NUM_INPUT]) if attrs and NUM_INPUT in attrs else default
 
 
 Rule = Callable[[Graph, relax.Expr], relax.Expr | None]

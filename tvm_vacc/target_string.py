@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_vacc.errors import TargetError
 from tvm_vacc.safe_io import parse_json
+from tvm_vacc.target import TAG
 
 if TYPE_CHECKING:
     from tvm.target import Target
 
-TAG = "tvm_vacc"
 FALLBACK = "llvm"
 NATIVE = "native"
 """As -mcpu: the processor of the machine that compiles."""

@@ -6,8 +6,9 @@ import numpy as np
 
 from relay_passes.weight_plan import LINEAR, PackedWeight
 from schedules.linear_float import pack_linear_weight
+from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import CheckpointError
-from tvm_vacc.frontend.tensor_ref import DTYPES, TensorRef
+from tvm_vacc.frontend.tensor_ref import TensorRef
 
 
 def pack_weight(weight: PackedWeight, source: TensorRef) -> np.ndarray:
@@ -21,7 +22,7 @@ def pack_weight(weight: PackedWeight, source: TensorRef) -> np.ndarray:
         _check_fp16_range(array, source)
     if weight.layout == LINEAR:
         return pack_linear_weight(array.T if weight.transposed else array, weight.dtype)
-    return array.astype(DTYPES[weight.dtype], copy=False)
+    return array.astype(NUMPY_DTYPES[weight.dtype], copy=False)
 
 
 def _check_fp16_range(array: np.ndarray, source: TensorRef) -> None:

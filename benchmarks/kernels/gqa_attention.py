@@ -24,6 +24,7 @@ from schedules.gqa_attention import gqa_attention_kernel
 from schedules.isa import isa_of
 from schedules.kv_cache import key_cache_shape, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.runtime.tensors import to_tvm
 
 LANES = 16
 FMA_CHAINS = 12
@@ -72,12 +73,6 @@ def read_kernel(threads: int) -> tirx.PrimFunc:
     return builder.get()
 
 
-def to_tensor(array: np.ndarray) -> tvm.runtime.Tensor:
-    tensor = tvm.runtime.empty(array.shape, str(array.dtype))
-    tensor.copyfrom(array)
-    return tensor
-
-
 def build(kernel: tirx.PrimFunc, target: tvm.target.Target) -> Callable[..., None]:
     """Compile one kernel and return it as a function of tensors."""
     module = tvm.IRModule({"kernel": kernel.with_attr("global_symbol", "kernel")})
@@ -103,7 +98,7 @@ def attention_case(
         np.array([context], np.int32),
         np.zeros((new, args.heads, args.head_dim), np.float32),
     ]
-    tensors = [to_tensor(array) for array in arrays]
+    tensors = [to_tvm(array) for array in arrays]
     return lambda: kernel(*tensors)
 
 
@@ -126,12 +121,12 @@ def main() -> None:
     target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
     threads = tvm.runtime.num_threads()
 
-    fma_out = to_tensor(np.full((threads, LANES), 1e-3, np.float32))
+    fma_out = to_tvm(np.full((threads, LANES), 1e-3, np.float32))
     fma = build(fma_kernel(threads), target)
     read = build(read_kernel(threads), target)
     count = READ_BYTES // 4 // threads // (4 * LANES) * 4 * LANES
-    data = to_tensor(np.ones((threads, count), np.int32))
-    read_out = to_tensor(np.zeros((threads, LANES), np.int32))
+    data = to_tvm(np.ones((threads, count), np.int32))
+    read_out = to_tvm(np.zeros((threads, LANES), np.int32))
     calls: dict[str, Callable[[], None]] = {
         "fma": lambda: fma(fma_out),
         "read": lambda: read(data, read_out),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tvm_vacc.artifact.weights_file import NUMPY_DTYPES, PADDING_PREFIX, WeightsWriter
+from tvm_vacc.artifact.weights_file import PADDING_PREFIX, WeightsWriter
+from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import WEIGHT_ALIGNMENT
 

@@ -13,6 +13,7 @@ from tvm.target import codegen
 
 from schedules.isa import isa_of
 from tvm_vacc.ops._registry import VaccOp
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
 FLOAT_DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 
@@ -38,14 +39,6 @@ def target_name(target: Any) -> str:
     return target if isinstance(target, str) else target["mcpu"]
 
 
-def to_tensor(array: np.ndarray) -> tvm.runtime.Tensor:
-    """Copy `array` to a TVM tensor; bfloat16 by way of its bits, which dlpack of NumPy lacks."""
-    array = np.ascontiguousarray(array)
-    tensor = tvm.runtime.empty(array.shape, str(array.dtype))
-    tensor.copyfrom(array)
-    return tensor
-
-
 def compile_op(
     op: VaccOp, types: Sequence[tuple[Sequence[int | str], str]], target: Any, **attrs: Any
 ) -> Callable[..., Any]:
@@ -69,7 +62,7 @@ def compile_op(
     main = relax.VirtualMachine(executable, tvm.cpu())["main"]
 
     def run(*arrays: np.ndarray) -> Any:
-        result = main(*(to_tensor(array) for array in arrays))
+        result = main(*(to_tvm(array) for array in arrays))
         if isinstance(result, tvm.runtime.Tensor):
             return to_numpy(result)
         return [to_numpy(item) for item in result]
@@ -81,10 +74,3 @@ def run_op(op: VaccOp, arrays: list[np.ndarray], target: Any = "llvm", **attrs: 
     """Compile ``op(*arrays)`` for `target`, run it, return NumPy results (or a list of them)."""
     types = [(array.shape, str(array.dtype)) for array in arrays]
     return compile_op(op, types, target, **attrs)(*arrays)
-
-
-def to_numpy(tensor: tvm.runtime.Tensor) -> np.ndarray:
-    """Copy a TVM tensor to NumPy, with bfloat16 as ml_dtypes' type."""
-    if str(tensor.dtype) == "bfloat16":
-        return tensor.numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()

@@ -9,7 +9,7 @@ import tvm
 from tvm import relax, tirx
 
 from schedules.kv_cache import key_cache_shape, value_cache_shape
-from tests.ops.harness import run_op, to_numpy, to_tensor
+from tests.ops.harness import run_op, to_numpy, to_tvm
 from tvm_vacc.ops import gqa_attention, kv_append
 
 HEADS, KV_HEADS, HEAD_DIM, SCALE = 4, 2, 32, 32**-0.5
@@ -103,8 +103,8 @@ def test_one_graph_appends_and_attends_at_any_size() -> None:
             np.full(shape(page_count, KV_HEADS, HEAD_DIM), np.nan, np.float16)
             for shape in (key_cache_shape, value_cache_shape)
         ]
-        tensors = [to_tensor(cache) for cache in caches]
-        got = to_numpy(main(*map(to_tensor, [*new, slots, *index]), *tensors))
+        tensors = [to_tvm(cache) for cache in caches]
+        got = to_numpy(main(*map(to_tvm, [*new, slots, *index]), *tensors))
         written = kv_append.reference(*caches, new[1], new[2], slots)
         for cache, want in zip(tensors, written, strict=True):
             np.testing.assert_array_equal(to_numpy(cache), want)

@@ -15,7 +15,7 @@ from tvm import ir, relax
 from relay_passes.count_ops import count_ops, expected_counts
 from tests.frontend.glm_factory import make_glm_checkpoint
 from tests.frontend.hf_export import TinyGlm, export_hf, traced
-from tests.ops.harness import to_numpy, to_tensor
+from tests.ops.harness import to_numpy, to_tvm
 from tests.relay_passes.running import CACHE, FUSIONS, apply, fused, op_names, run_main
 from tvm_vacc.frontend.checkpoint import open_checkpoint
 from tvm_vacc.frontend.export_onnx import export_onnx
@@ -134,11 +134,11 @@ def _paged_logits(
 ) -> np.ndarray:
     """Feed `tokens` [1, n] in chunks; the cache's pages lie out of order in the pool."""
     pages = np.array([3, 1])
-    values: dict[str, Any] = {name: to_tensor(array) for name, array in _weights(model).items()}
+    values: dict[str, Any] = {name: to_tvm(array) for name, array in _weights(model).items()}
     for i in range(glm.layers):
         key = np.zeros((4, glm.kv_heads, glm.head_dim, 16), np.float32)
-        values[f"cache.{i}.key"] = to_tensor(key)
-        values[f"cache.{i}.value"] = to_tensor(key.transpose(0, 1, 3, 2))
+        values[f"cache.{i}.key"] = to_tvm(key)
+        values[f"cache.{i}.value"] = to_tvm(key.transpose(0, 1, 3, 2))
     run = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())["main"]
     logits, past = [], 0
     for length in chunks:
@@ -154,7 +154,7 @@ def _paged_logits(
             "query_start": np.array([0, length], np.int32),
             "kv_lens": np.array([end], np.int32),
         }
-        values |= {name: to_tensor(array) for name, array in step.items()}
+        values |= {name: to_tvm(array) for name, array in step.items()}
         result = run(*(values[param.name] for param in module["main"].params))
         logits.append(to_numpy(result))
         past = end

@@ -14,10 +14,10 @@ import tvm
 from schedules.gqa_attention import gqa_attention_kernel
 from schedules.isa import isa_of
 from schedules.kv_cache import key_cache_shape, value_cache_shape
-from tests.ops.harness import to_numpy, to_tensor
 from tests.schedules.kernel_harness import HOST_TARGETS, build_kernel
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.ops import gqa_attention
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -99,8 +99,8 @@ def compiled(shape: tuple[int, int, int, str], target: str) -> Callable[..., Non
 
 
 def run(shape: tuple[int, int, int, str], case: Case, target: str = "native") -> np.ndarray:
-    out = to_tensor(np.full_like(case.query, np.nan))
-    compiled(shape, target)(*map(to_tensor, case.arrays), out)
+    out = to_tvm(np.full_like(case.query, np.nan))
+    compiled(shape, target)(*map(to_tvm, case.arrays), out)
     return to_numpy(out)
 
 

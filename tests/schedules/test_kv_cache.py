@@ -6,10 +6,10 @@ import pytest
 import tvm
 
 from schedules.kv_cache import key_cache_shape, kv_append_kernel, value_cache_shape
-from tests.ops.harness import to_numpy, to_tensor
 from tests.schedules.kernel_harness import HOST_TARGETS, build_kernel
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.ops import kv_append
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
 
 def bits(array: np.ndarray) -> np.ndarray:
@@ -41,8 +41,8 @@ def test_matches_reference_to_the_bit(
             array[..., : len(special)] = special
         slots = rng.permutation(pages * PAGE_SIZE)[:tokens].astype(np.int32)
         slots[1::5] = -1
-        tensors = [to_tensor(cache) for cache in caches]
-        kernel(*map(to_tensor, [*new, slots]), *tensors)
+        tensors = [to_tvm(cache) for cache in caches]
+        kernel(*map(to_tvm, [*new, slots]), *tensors)
         with np.errstate(over="ignore"):
             want = kv_append.reference(*caches, *(array[None] for array in new), slots)
         for got, expected in zip(tensors, want, strict=True):
@@ -58,9 +58,9 @@ def test_not_a_number_stays_one(target: str, dtype: str) -> None:
     highest = np.full((1, 1, 16), 0x7FFFFFFF, np.uint32).view(np.float32)
     numpy_dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
     tensors = [
-        to_tensor(np.zeros(shape(1, 1, 16), numpy_dtype))
+        to_tvm(np.zeros(shape(1, 1, 16), numpy_dtype))
         for shape in (key_cache_shape, value_cache_shape)
     ]
-    kernel(to_tensor(quiet), to_tensor(highest), to_tensor(np.array([3], np.int32)), *tensors)
+    kernel(to_tvm(quiet), to_tvm(highest), to_tvm(np.array([3], np.int32)), *tensors)
     assert np.isnan(to_numpy(tensors[0])[0, 0, :, 3]).all()
     assert np.isnan(to_numpy(tensors[1])[0, 0, 3]).all()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from schedules.rope import rope_kernel
-from tests.ops.harness import to_numpy, to_tensor
 from tests.schedules.kernel_harness import HOST_TARGETS, build_kernel
 from tvm_vacc.ops import rope
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
 
 @pytest.mark.parametrize("target", HOST_TARGETS)
@@ -23,7 +23,7 @@ def test_matches_reference_at_any_number_of_tokens(
     for tokens in (0, 1, 5, 300):
         x = rng.standard_normal((tokens, heads, head_dim), dtype=np.float32)
         angle = rng.standard_normal((tokens, pairs), dtype=np.float32) * 100
-        out = to_tensor(np.full_like(x, np.nan))
-        kernel(to_tensor(x), to_tensor(np.cos(angle)), to_tensor(np.sin(angle)), out)
+        out = to_tvm(np.full_like(x, np.nan))
+        kernel(to_tvm(x), to_tvm(np.cos(angle)), to_tvm(np.sin(angle)), out)
         want = rope.reference(x[None], np.cos(angle)[None], np.sin(angle)[None])[0]
         np.testing.assert_allclose(to_numpy(out), want, rtol=0, atol=1e-6)

@@ -12,7 +12,7 @@ from tvm.tirx.script import builder as T
 
 from schedules import vector_math
 from schedules.isa import isa_of
-from tests.ops.harness import host_targets, target_name, to_tensor
+from tests.ops.harness import host_targets, target_name, to_tvm
 
 LANES = 16
 
@@ -41,7 +41,7 @@ def compile_function(
 def apply(module: Any, x: np.ndarray) -> np.ndarray:
     padded = np.resize(x, (-(-len(x) // LANES), LANES))
     result = tvm.runtime.empty(padded.shape, "float32")
-    module["main"](to_tensor(padded), result)
+    module["main"](to_tvm(padded), result)
     return result.numpy().reshape(-1)[: len(x)]
 
 

@@ -13,11 +13,10 @@ import numpy as np
 
 from tvm_vacc.artifact.manifest import COMPILE_AGAIN
 from tvm_vacc.artifact.weights_file import (
-    FORMAT_DTYPES,
     HEADER_LENGTH,
-    NUMPY_DTYPES,
     PADDING_PREFIX,
 )
+from tvm_vacc.dtypes import FORMAT_DTYPES, NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import MAX_SAFETENSORS_HEADER, WEIGHT_ALIGNMENT
 from tvm_vacc.safe_io import parse_json

@@ -21,29 +21,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
 
-import ml_dtypes
 import numpy as np
 
+from tvm_vacc.dtypes import FORMAT_DTYPES, NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import WEIGHT_ALIGNMENT
 
 PADDING_PREFIX: Final = "__padding__."
 """Names of tensors that fill gaps begin so; no weight may."""
 
-FORMAT_DTYPES: Final[dict[str, np.dtype]] = {
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "I8": np.dtype(np.int8),
-    "U8": np.dtype(np.uint8),
-}
-"""What a weights file can hold, by the format's codes."""
-
 _CODES = {dtype.name: code for code, dtype in FORMAT_DTYPES.items()}
-NUMPY_DTYPES: Final = {dtype.name: dtype for dtype in FORMAT_DTYPES.values()}
-"""The same by the names that Relax and NumPy share."""
 
 HEADER_LENGTH: Final = struct.Struct("<Q")
 """The first bytes of the file: how long the JSON header is."""

@@ -12,23 +12,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from tvm_vacc.dtypes import FORMAT_DTYPES
 from tvm_vacc.errors import CheckpointError
-from tvm_vacc.frontend.tensor_ref import DTYPES, TensorRef
+from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.limits import MAX_SAFETENSORS_HEADER
 from tvm_vacc.safe_io import parse_json_object, read_json_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_DTYPE_NAMES = {
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I8": "int8",
-    "U8": "uint8",
-}
+_DTYPE_NAMES = {code: dtype.name for code, dtype in FORMAT_DTYPES.items()}
 _LENGTH_BYTES = 8
 _DAMAGED = "the file is damaged: download it again"
 
@@ -140,7 +133,7 @@ def _tensor_ref(path: Path, name: str, entry: object, start: int) -> TensorRef:
         raise CheckpointError(f"{path}: {name} has shape {shape!r}", _DAMAGED)
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise CheckpointError(f"{path}: {name} has data_offsets {offsets!r}", _DAMAGED)
-    nbytes = prod(shape) * DTYPES[_DTYPE_NAMES[dtype]].itemsize
+    nbytes = prod(shape) * FORMAT_DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != nbytes:
         raise CheckpointError(
             f"{path}: {name} takes {offsets[1] - offsets[0]} bytes, {dtype} {shape} needs {nbytes}",
