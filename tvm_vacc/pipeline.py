@@ -14,6 +14,7 @@ from relay_passes.bound_memory import BoundMemory
 from relay_passes.bundle_params import BundleParams
 from relay_passes.cancel_transposes import CancelTransposes
 from relay_passes.canonicalize import Canonicalize
+from relay_passes.flatten_tokens import FlattenTokens
 from relay_passes.fuse_embedding import FuseEmbedding
 from relay_passes.fuse_gqa_attention import FuseGqaAttention
 from relay_passes.fuse_linear import FuseLinear
@@ -62,6 +63,7 @@ def glm_pipeline(layers: int, dtype: str, *, prefill: int) -> tuple[Step, ...]:
         Step(FuseGqaAttention(), layers),
         Step(CancelTransposes()),
         Step(SelectLogits(), 1),
+        Step(FlattenTokens(), 1),
         Step(PackWeights(dtype), linears),
         Step(BundleParams(), 1),
         Step(BoundMemory(bounds), len(bounds)),

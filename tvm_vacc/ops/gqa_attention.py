@@ -68,11 +68,12 @@ def gqa_attention_reference(
 
 
 def _infer(call: relax.Call) -> relax.TensorType:
-    query, key_cache, value_cache = (tensor_type(arg, rank=4) for arg in call.args[:3])
+    query = tensor_type(call.args[0])
+    key_cache, value_cache = (tensor_type(arg, rank=4) for arg in call.args[1:3])
     tensor_type(call.args[3], rank=2)
     tensor_type(call.args[4], rank=1)
     tensor_type(call.args[5], rank=1)
-    heads, head_dim = int(query.shape[2]), int(query.shape[3])
+    heads, head_dim = int(query.shape[-2]), int(query.shape[-1])
     kv_heads = int(key_cache.shape[1])
     if heads % kv_heads:
         raise TypeError(f"gqa_attention: {heads} query heads over {kv_heads} KV heads")

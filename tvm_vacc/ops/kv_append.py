@@ -42,10 +42,10 @@ def kv_append_reference(
 
 def _infer(call: relax.Call) -> relax.TupleType:
     key_cache, value_cache = tensor_type(call.args[0], rank=4), tensor_type(call.args[1], rank=4)
-    key, value = tensor_type(call.args[2], rank=4), tensor_type(call.args[3], rank=4)
+    key, value = tensor_type(call.args[2]), tensor_type(call.args[3])
     tensor_type(call.args[4], rank=1)
-    kv_heads, head_dim = int(key.shape[2]), int(key.shape[3])
-    if [int(dim) for dim in list(value.shape)[2:]] != [kv_heads, head_dim]:
+    kv_heads, head_dim = int(key.shape[-2]), int(key.shape[-1])
+    if [int(dim) for dim in list(value.shape)[-2:]] != [kv_heads, head_dim]:
         raise TypeError(f"kv_append: value {value} does not fit key {key}")
     for cache, shape in ((key_cache, key_cache_shape), (value_cache, value_cache_shape)):
         if [int(dim) for dim in list(cache.shape)[1:]] != list(shape(1, kv_heads, head_dim)[1:]):

@@ -20,10 +20,10 @@ def rope_reference(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarra
     """Rotate the pairs ``(2r, 2r+1)`` of the first ``2R`` of the last dimension; copy the rest.
 
     Args:
-        x: ``[batch, seq, heads, head_dim]`` fp32.
-        cos: ``[batch, seq, R]`` fp32, one angle a pair; `sin` likewise.
+        x: ``[..., heads, head_dim]`` fp32.
+        cos: ``[..., R]`` fp32, one angle a pair; `sin` likewise.
     """
-    x, cos, sin = as_float32(x), as_float32(cos)[:, :, None], as_float32(sin)[:, :, None]
+    x, cos, sin = as_float32(x), as_float32(cos)[..., None, :], as_float32(sin)[..., None, :]
     rotated = 2 * cos.shape[-1]
     even, odd = x[..., 0:rotated:2], x[..., 1:rotated:2]
     out = x.copy()
@@ -34,9 +34,10 @@ def rope_reference(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarra
 
 def _infer(call: relax.Call) -> relax.TensorType:
     x, cos, sin = (tensor_type(arg) for arg in call.args)
-    if len(x.shape) != 4 or len(cos.shape) != 3 or len(sin.shape) != 3:
-        raise TypeError(f"rope: expected x of rank 4, cos and sin of rank 3, got {x}, {cos}, {sin}")
-    if int(cos.shape[2]) != int(sin.shape[2]) or 2 * int(cos.shape[2]) > int(x.shape[3]):
+    ranks = [len(x.shape), len(cos.shape) + 1, len(sin.shape) + 1]
+    if ranks not in ([3] * 3, [4] * 3):
+        raise TypeError(f"rope: expected [..., H, D] and two [..., R], got {x}, {cos}, {sin}")
+    if int(cos.shape[-1]) != int(sin.shape[-1]) or 2 * int(cos.shape[-1]) > int(x.shape[-1]):
         raise TypeError(f"rope: cos {cos} and sin {sin} do not fit {x}")
     return relax.TensorType(x.shape, "float32")
 
@@ -54,7 +55,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 rope = register_op(
     "rope",
-    describe="RoPE on interleaved pairs: x [B, S, H, D], cos [B, S, R], sin [B, S, R].",
+    describe="RoPE on interleaved pairs: x [..., H, D], cos [..., R], sin [..., R].",
     infer_type=_infer,
     legalize=_legalize,
     reference=rope_reference,

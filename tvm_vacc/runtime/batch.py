@@ -30,8 +30,8 @@ class Batch:
     """Arguments of the compiled ``forward``; see docs/architecture.md for their meaning.
 
     Attributes:
-        input_ids: ``[1, tokens]`` int64.
-        position_ids: ``[1, tokens]`` int64.
+        input_ids: ``[tokens]`` int64.
+        position_ids: ``[tokens]`` int64.
         slots: ``[tokens]`` int32.
         page_table: ``[rows, pages]`` int32.
         query_start: ``[rows + 1]`` int32.
@@ -90,8 +90,8 @@ def make_batch(rows: Rows[Row], pool: PagePool) -> Batch:
     ]
     positions = [np.arange(n) + start for n, start in zip(counts, before, strict=True)]
     return Batch(
-        input_ids=np.array([[token for row in rows for token in row.tokens]], np.int64),
-        position_ids=np.concatenate(positions).astype(np.int64)[None],
+        input_ids=np.array([token for row in rows for token in row.tokens], np.int64),
+        position_ids=np.concatenate(positions).astype(np.int64),
         slots=np.array(slots, np.int32),
         page_table=page_table,
         query_start=query_start,

@@ -19,7 +19,7 @@ from tvm_vacc.runtime.batch import Row, make_batch
 from tvm_vacc.runtime.kv_cache import PagePool, Sequence
 from tvm_vacc.runtime.sampling import SamplingParams
 from tvm_vacc.runtime.session import Session
-from tvm_vacc.runtime.tensors import to_tvm
+from tvm_vacc.runtime.tensors import Arguments
 from tvm_vacc.runtime.tokenizer import Tokenizer
 
 
@@ -58,6 +58,7 @@ class Model:
         self._params = tvm.runtime.convert([*caches, *weights])
         self._forward = machine["forward"]
         self._sample = machine["sample"]
+        self._step_arguments, self._sample_arguments = Arguments(), Arguments()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -84,8 +85,7 @@ class Model:
             RequestError: the KV cache is full; no sequence has changed.
         """
         batch = make_batch(rows, self.pool)
-        logits = self._forward(*map(to_tvm, batch.arrays()), self._params)
-        return logits._create_view((len(batch.logit_rows), self.spec.vocab))
+        return self._forward(*self._step_arguments.put(batch.arrays()), self._params)
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
         """Append `tokens` in chunks of the compiled size; return the last logits ``[1, vocab]``."""
@@ -102,7 +102,7 @@ class Model:
             np.array([params.top_k], np.int32),
             np.array([uniform], np.float32),
         ]
-        return int(self._sample(logits, *map(to_tvm, arrays)).numpy()[0])
+        return int(self._sample(logits, *self._sample_arguments.put(arrays)).numpy()[0])
 
     def logits(self, token_ids: Rows[int]) -> np.ndarray:
         """Return the logits of every token of a fresh sequence: fp32 ``[len(token_ids), vocab]``.
