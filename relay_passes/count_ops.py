@@ -21,16 +21,3 @@ def count_ops(module: ir.IRModule) -> dict[str, int]:
 
     relax.analysis.post_order_visit(module["main"], visit)
     return dict(sorted(counts.items()))
-
-
-def expected_counts(layers: int) -> dict[str, int]:
-    """Return the counts that a GLM of `layers` layers has after fusion."""
-    return {
-        "embedding": 1,
-        "gqa_attention": layers,
-        "kv_append": layers,
-        "linear": 6 * layers + 1,
-        "rms_norm": 2 * layers + 1,
-        "rope": 2 * layers,
-        "swiglu": layers,
-    }

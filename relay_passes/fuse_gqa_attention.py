@@ -1,50 +1,40 @@
 """Fuses softmax attention over the paged cache into `relax.tvm_vacc.gqa_attention`.
 
 The operator is causal by definition, so the graph's mask has to be proven causal: see
-`causal_mask`. Once no mask is left, the input it came from goes away.
+`causal_mask`. The input it came from goes away in `find_positions`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm import ir, relax
 
 from relay_passes.attention_core import attention_core
-from relay_passes.base import NUM_INPUT, PassResult
+from relay_passes.base import PassResult
 from relay_passes.causal_mask import CausalMasks
-from relay_passes.count_ops import count_ops
-from relay_passes.rewriter import Graph, is_straight, rewrite, shape_of
-from tvm_vacc.errors import PassError
+from relay_passes.rewriter import Graph, rewrite
 from tvm_vacc.ops.gqa_attention import gqa_attention
 
 
 @dataclass(frozen=True)
 class FuseGqaAttention:
-    """``softmax(q k^T * scale + causal mask) v`` on the results of one `kv_gather`."""
+    """``softmax(q k^T * scale + causal mask) v`` on the results of one `kv_gather`.
 
-    name: str = "fuse_gqa_attention"
+    Attributes:
+        products: ``bf16`` or ``fp32``: what is multiplied with 16-bit caches, where it can choose.
+    """
+
+    products: str = "bf16"
+    name: str = field(default="fuse_gqa_attention", init=False)
 
     def apply(self, module: ir.IRModule) -> PassResult:
-        """Return the module with its attentions fused; expects `rewrite_kv_cache` to have run.
-
-        Raises:
-            PassError: all attentions are fused and the graph still reads the length of the past:
-                it computes positions from it, which a paged cache does not know.
-        """
+        """Return the module with its attentions fused; expects `rewrite_kv_cache` to have run."""
         masks = CausalMasks()
-        result = rewrite(module, lambda graph, expr: _rule(graph, expr, masks))
-        main = result.module["main"]
-        if not result.matches or not is_straight(main):
-            return result
-        replaced = ir.IRModule(dict(result.module.functions_items()), attrs=module.attrs)
-        replaced["main"] = _without_unused_mask(main)
-        if "kv_gather" not in count_ops(replaced):
-            _refuse_positions_from_lengths(replaced["main"])
-        return PassResult(replaced, result.matches)
+        return rewrite(module, lambda graph, expr: _rule(graph, expr, masks, self.products))
 
 
-def _rule(graph: Graph, expr: relax.Expr, masks: CausalMasks) -> relax.Expr | None:
+def _rule(graph: Graph, expr: relax.Expr, masks: CausalMasks, products: str) -> relax.Expr | None:
     core = attention_core(graph, expr)
     if core is None or core.query.ty.dtype != "float32":
         return None
@@ -69,26 +59,6 @@ def _rule(graph: Graph, expr: relax.Expr, masks: CausalMasks) -> relax.Expr | No
         params["query_start"],
         params["kv_lens"],
         scale=core.scale * scale,
+        products=products,
     )
     return relax.op.permute_dims(graph.emit(attended_BSHD), [0, 2, 1, 3])
-
-
-def _without_unused_mask(main: relax.Function) -> relax.Function:
-    """Drop the input `attention_mask` where nothing reads it."""
-    used = set(relax.analysis.free_vars(main.body))
-    params = [p for p in main.params if p.name != "attention_mask" or p in used]
-    dropped = len(main.params) - len(params)
-    function = relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs=main.attrs)
-    return function.with_attr(NUM_INPUT, int(main.attrs[NUM_INPUT]) - dropped)
-
-
-def _refuse_positions_from_lengths(main: relax.Function) -> None:
-    used = set(relax.analysis.free_vars(main.body))
-    params = {param.name: param for param in main.params}
-    pages_per_row = shape_of(params["page_table"])[1]
-    if "attention_mask" in params or pages_per_row in used:
-        raise PassError(
-            "fuse_gqa_attention: the graph computes positions from the length of the past or from "
-            "attention_mask",
-            "export the model with position_ids as an input",
-        )

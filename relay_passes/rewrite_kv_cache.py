@@ -32,6 +32,7 @@ from relay_passes.rewriter import (
     simplify,
     static,
 )
+from schedules.kv_cache import key_cache_shape, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.ops.kv_append import kv_append
 from tvm_vacc.ops.kv_gather import kv_gather
@@ -65,18 +66,17 @@ class RewriteKvCache:
 
     Attributes:
         dtype: of the caches: float32, float16 or bfloat16.
-        page_size: positions a page.
     """
 
     dtype: str = "float32"
-    page_size: int = PAGE_SIZE
     name: str = "rewrite_kv_cache"
 
     def apply(self, module: ir.IRModule) -> PassResult:
         """Return the module with paged caches; expects canonical form.
 
         Not rewritten: caches that disagree, that serve two attentions or something else, that are
-        not returned, or whose head_dim is no multiple of a page, which the kernels need.
+        not returned, or whose heads are not known or of no multiple of a page, which the kernels
+        need.
         """
         main = module["main"]
         if not is_straight(main) or not main.attrs or NUM_INPUT not in main.attrs:
@@ -93,7 +93,7 @@ class RewriteKvCache:
             query_start=relax.Var("query_start", relax.TensorType([rows + 1], "int32")),
             kv_lens=relax.Var("kv_lens", relax.TensorType([rows], "int32")),
         )
-        bound = {past: pages_per_row * self.page_size - seq}
+        bound = {past: pages_per_row * PAGE_SIZE - seq}
         if isinstance(batch, tirx.Var):
             bound[batch] = tirx.IntImm("int64", 1)
         main = _with_parameter(main, paging.page_table).bind_symbolic_vars(bound)
@@ -101,20 +101,19 @@ class RewriteKvCache:
         return PassResult(replace_main(module, self._paged(main, layers, paging)), len(layers))
 
     def _odd_width(self, layer: _Layer) -> bool:
-        head_dim = static(shape_of(layer.past_key)[3])
-        return head_dim is None or head_dim % self.page_size != 0
+        _, kv_heads, _, head_dim = (static(dim) for dim in shape_of(layer.past_key))
+        return kv_heads is None or head_dim is None or head_dim % PAGE_SIZE != 0
 
     def _paged(self, main: relax.Function, layers: list[_Layer], paging: _Paging) -> relax.Function:
         pages = tirx.Var("pages", "int64")
         pools: dict[relax.Var, relax.Var] = {}
         for i, layer in enumerate(layers):
             _, kv_heads, _, head_dim = shape_of(layer.past_key)
-            key_shape = [pages, kv_heads, head_dim, self.page_size]
-            value_shape = [pages, kv_heads, self.page_size, head_dim]
-            for part, param, shape in (
-                ("key", layer.past_key, key_shape),
-                ("value", layer.past_value, value_shape),
+            for part, param, layout in (
+                ("key", layer.past_key, key_cache_shape),
+                ("value", layer.past_value, value_cache_shape),
             ):
+                shape = layout(pages, int(kv_heads), int(head_dim), self.dtype)
                 ty = relax.TensorType(shape, self.dtype)
                 pools[param] = relax.Var(f"cache.{i}.{part}", ty)
         num_input = int(main.attrs[NUM_INPUT])

@@ -9,6 +9,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
+from schedules.lanes import spread
 from schedules.parallel import for_each, for_lanes
 from schedules.vector_math import widen
 
@@ -16,7 +17,9 @@ from schedules.vector_math import widen
 def embedding_kernel(
     vocab: int, hidden: int, table_dtype: str, ids_dtype: str, isa: Isa
 ) -> tirx.PrimFunc:
-    """Kernel ``(table [vocab, hidden], ids [tokens], out [tokens, hidden] fp32)``.
+    """Kernel ``(table [vocab, hidden], ids [tokens], [scale [vocab, 1]], out [tokens, hidden])``.
+
+    The result is fp32. A table of int8 codes has an fp32 scale a row.
 
     An id outside of the table reads its first or last row, never other memory; the runtime
     refuses such ids before.
@@ -24,10 +27,13 @@ def embedding_kernel(
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("embedding")
         T.func_attr({"tirx.noalias": True})
-        table, ids, out = (T.arg(name, T.handle()) for name in ("table", "ids", "out"))
+        has_scale = table_dtype == "int8"
+        names = ("table", "ids", *(("scale",) if has_scale else ()), "out")
+        table, ids, *scale, out = (T.arg(name, T.handle()) for name in names)
         tokens = T.int64()
         rows = T.match_buffer(table, (vocab, hidden), table_dtype)
         indices = T.match_buffer(ids, (tokens,), ids_dtype)
+        scales = T.match_buffer(scale[0], (vocab, 1), "float32") if has_scale else None
         result = T.match_buffer(out, (tokens, hidden), "float32")
 
         def copy_row(token: Any) -> None:
@@ -35,7 +41,10 @@ def embedding_kernel(
             row = T.bind(T.max(T.min(indices[token], last), tirx.const(0, ids_dtype)))
 
             def copy(channel: Any) -> None:
-                T.buffer_store(result, widen(rows[row, channel], isa), [token, channel])
+                value = widen(rows[row, channel], isa)
+                if scales is not None:
+                    value = value * spread(scales[row, 0], value)
+                T.buffer_store(result, value, [token, channel])
 
             for_lanes(hidden, isa.lanes, copy)
 

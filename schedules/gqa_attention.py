@@ -1,27 +1,32 @@
 """Grouped-query attention over the paged KV cache: prefill, chunked prefill and decode in one.
 
-The tokens of every sequence are cut into tiles; a tile and a KV head are one piece of work, which
-`schedules.gqa_tile` computes. Pieces are dealt out to the threads in turn, so that the long rows
-at a prompt's end spread over all of them.
+The tokens of every sequence are cut into tiles, which `schedules.gqa_tile` computes for one KV head
+at a time. Pieces of this work are dealt out to the threads in turn, so that the long rows at a
+prompt's end spread over all of them. Where few tokens have a long context, as in decode, it is
+divided into segments, whose partial sums a second step merges (Flash-Decoding, Dao et al., 2023).
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from schedules.gqa_shape import tile_shape
-from schedules.gqa_tile import TileArguments, emit_tile
+from schedules.gqa_context import Context
+from schedules.gqa_pieces import MAX_PARTIAL_ROWS, Pieces
+from schedules.gqa_product import Product
+from schedules.gqa_shape import BLOCK_PAGES, TileShape, tile_shape
+from schedules.gqa_sums import Sums
+from schedules.gqa_tile import Tile, TileArguments
 from schedules.isa import Isa
+from schedules.isa.bf16_dot import bf16_instructions
 from schedules.kv_cache import key_cache_shape, value_cache_shape
 from schedules.registers import vector, zeros
 from tvm_vacc.limits import PAGE_SIZE
-
-PARALLEL_WORK = 1 << 20
-"""Multiply-adds from which waking the other threads pays: 20 us of one core, a launch takes 7."""
 
 
 def gqa_attention_kernel(
@@ -40,71 +45,140 @@ def gqa_attention_kernel(
             f"gqa_attention: head_dim {head_dim} must be a multiple of {PAGE_SIZE} and "
             f"{heads} heads one of {kv_heads} KV heads"
         )
-    shape = tile_shape(heads // kv_heads, head_dim, isa)
-
+    product = Product(cache_dtype, isa)
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("gqa_attention")
         T.func_attr({"tirx.noalias": True})
         names = ("query", "key_cache", "value_cache", "page_table", "query_start", "kv_lens", "out")
         handles = [T.arg(name, T.handle()) for name in names]
         tokens, pages, rows, row_pages, bounds = (T.int64() for _ in range(5))
-        key_shape = (pages, *key_cache_shape(1, kv_heads, head_dim)[1:])
-        value_shape = (pages, *value_cache_shape(1, kv_heads, head_dim)[1:])
-        query = T.match_buffer(handles[0], (tokens, heads, head_dim), "float32")
-        key_cache = T.match_buffer(handles[1], key_shape, cache_dtype)
-        value_cache = T.match_buffer(handles[2], value_shape, cache_dtype)
-        page_table = T.match_buffer(handles[3], (rows, row_pages), "int32")
-        query_start = T.match_buffer(handles[4], (bounds,), "int32")
-        kv_lens = T.match_buffer(handles[5], (rows,), "int32")
-        out = T.match_buffer(handles[6], (tokens, heads, head_dim), "float32")
-
-        # The list of tiles: their sequence and first token; none is empty.
-        tile_row = T.alloc_buffer((tokens,), "int32")
-        tile_first = T.alloc_buffer((tokens,), "int32")
-        tiles = T.alloc_buffer((1,), "int32")
-        work = T.alloc_buffer((1,), "int64")
-        T.buffer_store(tiles, T.int32(0), [0])
-        T.buffer_store(work, T.int64(0), [0])
-        with T.serial(0, rows) as row:
-            count = T.bind(query_start[row + 1] - query_start[row])
-            with T.serial(0, (count + shape.tokens - 1) // shape.tokens) as tile:
-                T.buffer_store(tile_row, T.cast(row, "int32"), [tiles[0]])
-                T.buffer_store(tile_first, query_start[row] + tile * shape.tokens, [tiles[0]])
-                T.buffer_store(tiles, tiles[0] + 1, [0])
-            pairs = T.cast(count, "int64") * T.cast(kv_lens[row], "int64")
-            T.buffer_store(work, work[0] + pairs * (2 * heads * head_dim), [0])
-
-        covered = T.bind(T.cast(query_start[rows], "int64"))
-        with T.serial(covered, tokens) as token, T.serial(0, heads) as head:  # noqa: SIM117
-            with T.serial(0, head_dim // PAGE_SIZE) as v:
-                T.buffer_store(out, zeros(), [token, head, vector(v * PAGE_SIZE)])
-
-        def emit_piece(piece: Any) -> None:
-            tile = T.bind(piece // kv_heads)
-            row = T.bind(tile_row[tile])
-            args = TileArguments(
-                query=query,
-                key_cache=key_cache,
-                value_cache=value_cache,
-                page_table=page_table,
-                out=out,
-                row=row,
-                head=T.bind(piece % kv_heads),
-                first=T.bind(tile_first[tile]),
-                end=T.bind(query_start[row + 1]),
-                kv_len=T.bind(kv_lens[row]),
-            )
-            emit_tile(shape, args, scale)
-
-        pieces = T.bind(tiles[0] * kv_heads)
-        with T.If(work[0] >= PARALLEL_WORK):
-            with (
-                T.Then(),
-                T.attr(0, "pragma_parallel_launch_point", True),
-                T.attr(0, "pragma_parallel_stride_pattern", True),
-                T.parallel(0, pieces) as piece,
-            ):
-                emit_piece(piece)
-            with T.Else(), T.serial(0, pieces) as piece:
-                emit_piece(piece)
+        shapes_and_dtypes: list[tuple[tuple[Any, ...], str]] = [
+            ((tokens, heads, head_dim), "float32"),
+            (key_cache_shape(pages, kv_heads, head_dim, cache_dtype), cache_dtype),
+            (value_cache_shape(pages, kv_heads, head_dim, cache_dtype), cache_dtype),
+            ((rows, row_pages), "int32"),
+            ((bounds,), "int32"),
+            ((rows,), "int32"),
+            ((tokens, heads, head_dim), "float32"),
+        ]
+        buffers = [
+            T.match_buffer(handle, shape, dtype)
+            for handle, (shape, dtype) in zip(handles, shapes_and_dtypes, strict=True)
+        ]
+        shape = tile_shape(heads // kv_heads, head_dim, isa)
+        with bf16_instructions() if product.dots else nullcontext():
+            _Attention(shape, kv_heads, product, scale, *buffers).emit()
     return builder.get()
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """Emits the body of one kernel; the buffers are those of its arguments."""
+
+    shape: TileShape
+    kv_heads: int
+    product: Product
+    scale: float
+    query: tirx.Buffer
+    key_cache: tirx.Buffer
+    value_cache: tirx.Buffer
+    page_table: tirx.Buffer
+    query_start: tirx.Buffer
+    kv_lens: tirx.Buffer
+    out: tirx.Buffer
+
+    def emit(self) -> None:
+        """Emit all pieces, in parallel where the work is worth the launch, and what merges them."""
+        self._clear_uncovered_tokens()
+        tokens = self.query.shape[0]
+        pieces = Pieces.of(self.shape, self.kv_heads, tokens, self.query_start, self.kv_lens)
+        partial = Sums.allocate(MAX_PARTIAL_ROWS, self.shape.head_dim)
+        count = T.bind(pieces.count)
+        with T.If(pieces.parallel):
+            with T.Then():
+                with (
+                    T.attr(0, "pragma_parallel_launch_point", True),
+                    T.attr(0, "pragma_parallel_stride_pattern", True),
+                    T.parallel(0, count) as index,
+                ):
+                    self._piece(pieces, index, partial)
+                with T.If(pieces.divided), T.Then():  # noqa: SIM117
+                    with T.parallel(0, pieces.tiles * (self.kv_heads * self.shape.rows)) as index:
+                        self._merge(pieces, index, partial)
+            with T.Else(), T.serial(0, count) as index:
+                self._piece(pieces, index, partial)
+
+    def _clear_uncovered_tokens(self) -> None:
+        tokens, heads, head_dim = self.query.shape
+        covered = T.bind(T.cast(self.query_start[self.kv_lens.shape[0]], "int64"))
+        with T.serial(covered, tokens) as token, T.serial(0, heads) as head:  # noqa: SIM117
+            with T.serial(0, int(head_dim) // PAGE_SIZE) as v:
+                T.buffer_store(self.out, zeros(), [token, head, vector(v * PAGE_SIZE)])
+
+    def _piece(self, pieces: Pieces, index: Any, partial: Sums) -> None:
+        """Compute one piece: results, or partial sums where the context is divided."""
+        piece = pieces.piece(index)
+        args = self._tile_arguments(pieces, piece.tile, piece.head)
+        tile = Tile.allocate(self.shape, args)
+        whole = Sums.allocate(self.shape.rows, self.shape.head_dim)
+        undivided = T.bind(tirx.Not(pieces.divided))
+        with T.If(undivided), T.Then(), T.serial(0, tile.rows) as row:
+            whole.clear(row)
+
+        def finish(_segment: Any) -> None:
+            with T.serial(0, tile.rows) as row, T.If(pieces.divided):
+                with T.Then():
+                    place = self._partial_row(piece.segment, piece.head, row)
+                    partial.copy(place, tile.segment, row)
+                with T.Else():
+                    whole.merge(row, tile.segment, row)
+
+        tile.emit(self.scale, piece.first, piece.last, finish)
+        with T.If(undivided), T.Then(), T.serial(0, tile.rows) as row:
+            self._store(args.first, piece.head, whole, row, row)
+
+    def _merge(self, pieces: Pieces, index: Any, partial: Sums) -> None:
+        """Merge the partial sums of one row of one tile and KV head, in ascending order."""
+        row = T.bind(index % self.shape.rows)
+        head = T.bind(index // self.shape.rows % self.kv_heads)
+        tile = T.bind(index // self.shape.rows // self.kv_heads)
+        first = T.bind(pieces.token[tile])
+        end = self.query_start[pieces.row[tile] + 1]
+        tokens = T.bind(T.min(end - first, self.shape.tokens))
+        with T.If(row < tokens * self.shape.token_rows), T.Then():
+            sums = Sums.allocate(1, self.shape.head_dim)
+            sums.clear(0)
+            with T.serial(pieces.start[tile], pieces.start[tile + 1]) as segment:
+                sums.merge(0, partial, T.bind(self._partial_row(segment, head, row)))
+            self._store(first, head, sums, 0, row)
+
+    def _partial_row(self, segment: Any, head: Any, row: Any) -> Any:
+        """The place of partial sums; `segment` counts those of all tiles."""
+        return (segment * self.kv_heads + head) * self.shape.rows + row
+
+    def _store(self, first: Any, head: Any, sums: Sums, sums_row: Any, row: Any) -> None:
+        """Write the result of a row of the tile at token `first`, unless it only fills it up."""
+        in_group = T.bind(row % self.shape.token_rows)
+        with T.If(in_group < self.shape.group), T.Then():
+            token = T.bind(T.cast(first + row // self.shape.token_rows, "int64"))
+            sums.store(sums_row, self.out, token, head * self.shape.group + in_group)
+
+    def _tile_arguments(self, pieces: Pieces, tile: Any, head: Any) -> TileArguments:
+        row = T.bind(pieces.row[tile])
+        page_words = self.shape.head_dim * PAGE_SIZE // self.product.word_values
+        stage = T.alloc_buffer((BLOCK_PAGES, page_words), "int32") if self.product.staged else None
+        return TileArguments(
+            query=self.query,
+            context=Context(
+                product=self.product,
+                key_cache=self.key_cache,
+                value_cache=self.value_cache,
+                page_table=self.page_table,
+                row=row,
+                head=head,
+                stage=stage,
+            ),
+            first=T.bind(pieces.token[tile]),
+            end=T.bind(self.query_start[row + 1]),
+            kv_len=T.bind(self.kv_lens[row]),
+        )

@@ -1,4 +1,4 @@
-"""How the attention kernel cuts its work: blocks of pages, tiles of tokens, register tiles."""
+"""How the attention kernel cuts its work: segments and blocks of positions, tiles of rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from schedules.isa import Isa
 from schedules.registers import largest_divisor
 from tvm_vacc.limits import PAGE_SIZE
 
-BLOCK_PAGES = 4
-"""Pages a softmax step: the values of 64 positions (16 KiB in fp16 at head_dim 128) stay in L1."""
+BLOCK_PAGES = 8
+"""Pages a softmax step. 128 positions: keys, then values, are 32 KiB in 16 bits at head_dim 128,
+and what is done once a row and block is 3 % cheaper than with 64."""
 
 BLOCK = BLOCK_PAGES * PAGE_SIZE
 
-TILE_ROWS = 16
-"""Rows a tile of several tokens aims at, so that they share the pages in L1."""
+SEGMENT = 512
+"""Positions that are summed up on their own, whoever computes them; the sums of segments are added
+in ascending order. So a long context can be divided among threads without changing a bit."""
+
+TILE_ROWS = 64
+"""Rows a tile of several tokens aims at: what they share is read once from the outer caches."""
 
 
 @dataclass(frozen=True)
@@ -24,45 +29,45 @@ class TileShape:
     Attributes:
         tokens: tokens a tile, at most.
         group: query heads a KV head.
+        token_rows: rows a token takes: `group`, or more where register tiles must come out even.
         head_dim: a multiple of 16.
         register_rows: rows whose accumulators are in registers at a time.
         score_pages: pages (vectors of 16 positions) of one register tile of scores.
         value_vectors: vectors of 16 of head_dim of one register tile of the output.
-        isa: the instruction set it was cut for.
     """
 
     tokens: int
     group: int
+    token_rows: int
     head_dim: int
     register_rows: int
     score_pages: int
     value_vectors: int
-    isa: Isa
 
     @property
     def rows(self) -> int:
         """Rows of the scratch buffers: whole register tiles."""
-        return -(-self.tokens * self.group // self.register_rows) * self.register_rows
+        return -(-self.tokens * self.token_rows // self.register_rows) * self.register_rows
 
 
 def tile_shape(group: int, head_dim: int, isa: Isa) -> TileShape:
-    """Choose the register tile: three quarters of the registers accumulate, as many rows as fit.
+    """Choose the register tile: up to four rows, and vectors for three quarters of the registers.
 
-    A vector of keys or values is loaded and converted once a register tile, so rows come first:
-    16 x 1 for GLM's 16 heads a KV head reaches 103 of 118 GFLOPS on a Zen 4 core in decode and 92
-    in prefill, 4 x 4 for 4 heads 85 and 77. Four rows at least, so that small groups are quick in
-    prefill with the same code; decode of single heads pays with three quarters of its arithmetic.
+    Four by four needs eight loads for sixteen products; sixteen by one, seventeen, is a fifth
+    slower on a Zen 4 core. Small groups put several tokens in a register tile in prefill, and
+    leave rows of it unused in decode, which waits for memory.
     """
     accumulators = max(2, isa.registers * 3 // 4 * isa.lanes // PAGE_SIZE)
-    most_rows = min(accumulators, 16)
-    rows = max(min(4, most_rows), -(-group // -(-group // most_rows)))
+    most_rows = min(accumulators, 4)
+    rows = max(most_rows if group < most_rows else 1, -(-group // -(-group // most_rows)))
     vectors = accumulators // rows
+    token_rows = group if group < rows else -(-group // rows) * rows
     return TileShape(
-        tokens=max(1, TILE_ROWS // group),
+        tokens=max(1, TILE_ROWS // token_rows),
         group=group,
+        token_rows=token_rows,
         head_dim=head_dim,
         register_rows=rows,
         score_pages=largest_divisor(BLOCK_PAGES, vectors),
         value_vectors=largest_divisor(head_dim // PAGE_SIZE, vectors),
-        isa=isa,
     )

@@ -1,238 +1,282 @@
-"""One tile of grouped-query attention: a few tokens of one sequence and one KV head.
+"""One piece of grouped-query attention: a few tokens, one KV head, some segments of the context.
 
 The rows of a tile are the query heads of the KV head times the tokens. Online softmax (Milakov and
-Gimelshein, 2018; FlashAttention-2, Dao, 2023) over blocks of four pages: scores of a block, their
-softmax against the running maximum, their weighted sum of values.
+Gimelshein, 2018; FlashAttention-2, Dao, 2023) over blocks of pages: scores of a block, their
+softmax against the running maximum, their weighted sum of values. Every segment of the context
+starts anew; its sums are merged into those of the segments before it (Flash-Decoding, Dao et al.,
+2023).
 
-Blocks start at position 0 and every sum runs in the order of positions, whatever the tile's size:
-positions a row does not see contribute exact zeros. So a token's result does not depend on the
-other tokens of its tile, on the batch or on how a prompt is cut into chunks.
+Segments and blocks start at fixed positions and every sum runs in the order of positions, whatever
+the tile's size; positions a row does not see contribute exact zeros, or nothing. So a token's
+result does not depend on the other tokens of its tile, on the batch, on how a prompt is cut into
+chunks, or on how many pieces its context is divided into.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape
+from schedules.gqa_context import Context
+from schedules.gqa_shape import BLOCK, BLOCK_PAGES, SEGMENT, TileShape
+from schedules.gqa_sums import LOWEST, Sums
 from schedules.registers import Accumulators, reduce_lanes, register, splat, vector, zeros
-from schedules.vector_math import exp, widen
+from schedules.softmax_math import exp2
 from tvm_vacc.limits import PAGE_SIZE
-
-LOWEST = -3.0e38
-"""The running maximum before the first position; finite, so that differences stay numbers."""
 
 
 @dataclass(frozen=True)
 class TileArguments:
-    """The buffers of the kernel and the place of one tile in them.
+    """The place of one tile in the arguments of the kernel.
 
     Attributes:
-        query: ``[tokens, heads, head_dim]`` fp32; `out` likewise.
-        key_cache: ``[pages, kv_heads, head_dim, 16]``.
-        value_cache: ``[pages, kv_heads, 16, head_dim]``.
-        page_table: ``[rows, pages a row]`` int32.
-        row: the sequence.
-        head: the KV head.
+        query: ``[tokens, heads, head_dim]`` fp32.
+        context: keys and values of the sequence and KV head.
         first: first token of the tile, int32; tokens from `end` on are another row's.
         end: end of the row's tokens.
         kv_len: positions of the row.
     """
 
     query: tirx.Buffer
-    key_cache: tirx.Buffer
-    value_cache: tirx.Buffer
-    page_table: tirx.Buffer
-    out: tirx.Buffer
-    row: tirx.Expr
-    head: tirx.Expr
-    first: tirx.Expr
-    end: tirx.Expr
-    kv_len: tirx.Expr
+    context: Context
+    first: Any
+    end: Any
+    kv_len: Any
 
-
-def emit_tile(shape: TileShape, args: TileArguments, scale: float) -> None:
-    """Emit the statements that compute one tile into ``args.out``."""
-    scratch = _Scratch.allocate(shape)
-    last_token = T.bind(T.min(args.first + shape.tokens, args.end) - 1)
-    rows = T.bind((last_token + 1 - args.first) * shape.group)
-    row_tiles = T.bind((rows + shape.register_rows - 1) // shape.register_rows)
-    seen = T.bind(_seen(args, last_token))
-    with T.serial(0, row_tiles * shape.register_rows) as row:
-        token = T.bind(T.min(args.first + row // shape.group, last_token))
-        _load_query(shape, args, scratch, row, token, scale)
-    with T.serial(0, T.max(0, (seen + BLOCK - 1) // BLOCK)) as block:
-        positions = T.bind(T.min(seen - block * BLOCK, BLOCK))
-        with T.serial(0, row_tiles) as row_tile:
-            row0 = T.bind(row_tile * shape.register_rows)
-            _scores(shape, args, scratch, row0, block, positions)
-            with T.serial(0, shape.register_rows) as r:
-                row = T.bind(row0 + r)
-                token = T.min(args.first + row // shape.group, last_token)
-                _softmax(scratch, row, block, _seen(args, token))
-            _weighted_values(shape, args, scratch, row0, block, positions)
-    with T.serial(0, rows) as row:
-        _store(shape, args, scratch, row)
+    def seen(self, token: Any) -> Any:
+        """Positions that `token` sees: all up to its own."""
+        return self.kv_len - self.end + token + 1
 
 
 @dataclass(frozen=True)
-class _Scratch:
-    query: tirx.Buffer  # [rows, head_dim], scaled
-    scores: tirx.Buffer  # [rows, BLOCK]
-    output: tirx.Buffer  # [rows, head_dim], not yet divided by the total
-    total: tirx.Buffer  # [rows, 16], partial sums of the weights
-    highest: tirx.Buffer  # [rows], running maximum
-    rescale: tirx.Buffer  # [rows], what the block's new maximum makes of older sums
+class Tile:
+    """Emits the computation of a tile on scratch buffers of its own.
+
+    Rows are ``token * token_rows + head``; those beyond the last token repeat it, and those beyond
+    the last head of the group repeat that: their sums are of no use.
+
+    Attributes:
+        last_token: the last of the tile.
+        rows: of its tokens.
+        row_tiles: register tiles that they take.
+        query: rows of scaled queries, for products with keys.
+        scores: ``[rows, BLOCK]`` fp32.
+        weights: rows of `BLOCK`, for products with values.
+        rescale: ``[rows, 16]`` fp32: what a block's new maximum makes of older sums.
+        segment: sums over the positions of the segment so far.
+    """
+
+    shape: TileShape
+    args: TileArguments
+    last_token: Any
+    rows: Any
+    row_tiles: Any
+    query: tirx.Buffer
+    scores: tirx.Buffer
+    weights: tirx.Buffer
+    rescale: tirx.Buffer
+    segment: Sums
 
     @classmethod
-    def allocate(cls, shape: TileShape) -> _Scratch:
-        sizes = (shape.head_dim, BLOCK, shape.head_dim, PAGE_SIZE)
-        wide = [T.alloc_buffer((shape.rows, size), "float32") for size in sizes]
-        narrow = [T.alloc_buffer((shape.rows,), "float32") for _ in range(2)]
-        return cls(*wide, *narrow)
+    def allocate(cls, shape: TileShape, args: TileArguments) -> Tile:
+        """Bind the tile's sizes and allocate its buffers."""
+        last_token = T.bind(T.min(args.first + shape.tokens, args.end) - 1)
+        rows = T.bind((last_token + 1 - args.first) * shape.token_rows)
+        product = args.context.product
+        return cls(
+            shape=shape,
+            args=args,
+            last_token=last_token,
+            rows=rows,
+            row_tiles=T.bind((rows + shape.register_rows - 1) // shape.register_rows),
+            query=product.left_buffer(shape.rows, shape.head_dim),
+            scores=T.alloc_buffer((shape.rows, BLOCK), "float32"),
+            weights=product.left_buffer(shape.rows, BLOCK),
+            rescale=T.alloc_buffer((shape.rows, PAGE_SIZE), "float32"),
+            segment=Sums.allocate(shape.rows, shape.head_dim),
+        )
 
+    def emit(self, scale: float, first: Any, last: Any, finish: Callable[[Any], None]) -> None:
+        """Emit segments `first` up to `last`, and `finish` of the segment after each.
 
-def _seen(args: TileArguments, token: tirx.Expr) -> tirx.Expr:
-    """Positions that `token` sees: all up to its own."""
-    return args.kv_len - args.end + token + 1
+        `finish` takes the sums from `segment`; `scale` is the factor of the scores.
+        """
+        with T.serial(0, self._padded_rows) as row:
+            self._load_query(row, scale)
+        with T.serial(first, last) as segment:
+            base = T.bind(segment * SEGMENT)
+            with T.serial(0, self._padded_rows) as row:
+                self.segment.clear(row)
+            positions = T.bind(T.min(self.args.seen(self.last_token) - base, SEGMENT))
+            with T.serial(0, _ceil_div(positions, BLOCK)) as block:
+                self._block(T.bind(base + block * BLOCK))
+            finish(segment)
 
+    def _block(self, start: Any) -> None:
+        """Add the positions from `start` on to the sums of the segment."""
+        context, register_rows = self.args.context, self.shape.register_rows
+        word_values = context.product.word_values
+        first = T.bind(start // PAGE_SIZE)
+        pages = T.bind(_ceil_div(self._limit(self.rows - 1, start), PAGE_SIZE))
+        context.stage_block(context.key_cache, first, pages)
+        with T.serial(0, self.row_tiles) as row_tile:
+            row0 = T.bind(row_tile * register_rows)
+            most = T.bind(self._limit(row0 + register_rows - 1, start))
+            self._multiply_keys(row0, first, T.bind(_ceil_div(most, PAGE_SIZE)))
+        with T.serial(0, self._padded_rows) as row:
+            self._softmax(row, T.bind(self._limit(row, start)))
+        context.stage_block(context.value_cache, first, pages)
+        with T.serial(0, self.row_tiles) as row_tile:
+            row0 = T.bind(row_tile * register_rows)
+            common = T.bind(self._limit(row0, start) // word_values)
+            self._multiply_values(row0, first, common)
+            most = T.bind(self._limit(row0 + register_rows - 1, start))
+            with T.If(most > common * word_values), T.Then():
+                self._multiply_last_values(row0, start, common)
 
-def _load_query(
-    shape: TileShape,
-    args: TileArguments,
-    scratch: _Scratch,
-    row: tirx.Expr,
-    token: tirx.Expr,
-    scale: float,
-) -> None:
-    """Copy a row of the query, scaled, and clear its sums.
+    @property
+    def _padded_rows(self) -> Any:
+        return self.row_tiles * self.shape.register_rows
 
-    Rows beyond the tile's last token repeat it; their results are dropped.
-    """
-    head = T.bind(args.head * shape.group + row % shape.group)
-    with T.serial(0, shape.head_dim // PAGE_SIZE) as v:
-        lanes = vector(v * PAGE_SIZE)
-        scaled = args.query[T.cast(token, "int64"), head, lanes] * splat(T.float32(scale))
-        T.buffer_store(scratch.query, scaled, [row, lanes])
-        T.buffer_store(scratch.output, zeros(), [row, lanes])
-    T.buffer_store(scratch.total, zeros(), [row, vector(0)])
-    T.buffer_store(scratch.highest, T.float32(LOWEST), [row])
+    def _token(self, row: Any) -> Any:
+        return T.min(self.args.first + row // self.shape.token_rows, self.last_token)
 
+    def _limit(self, row: Any, start: Any) -> Any:
+        """Positions of the block at `start` that a row sees."""
+        return T.max(0, T.min(self.args.seen(self._token(row)) - start, BLOCK))
 
-def _scores(
-    shape: TileShape,
-    args: TileArguments,
-    scratch: _Scratch,
-    row0: tirx.Expr,
-    block: tirx.Expr,
-    positions: tirx.Expr,
-) -> None:
-    """Scores of `register_rows` rows against a block's pages; lane = position.
-
-    Pages beyond the last are read as the last again, and masked by `_softmax`.
-    """
-    pages = T.bind((positions + PAGE_SIZE - 1) // PAGE_SIZE)
-    with T.serial(0, (pages + shape.score_pages - 1) // shape.score_pages) as step:
-        ids = []
-        for j in range(shape.score_pages):
-            index = block * BLOCK_PAGES + T.min(step * shape.score_pages + j, pages - 1)
-            ids.append(T.bind(T.cast(args.page_table[args.row, index], "int64")))
-        sums = Accumulators(shape.register_rows, len(ids))
-        for _, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                for j in range(len(ids)):
-                    T.buffer_store(bank, zeros(), [r, j, vector(0)])
-        with T.serial(0, shape.head_dim) as d:
-            keys = [
-                register(widen(args.key_cache[page, args.head, d, vector(0)], shape.isa))
-                for page in ids
+    def _load_query(self, row: Any, scale: float) -> None:
+        """Store a row of the query for the products, scaled for an exponential of base 2."""
+        token = T.bind(T.cast(self._token(row), "int64"))
+        in_group = T.min(row % self.shape.token_rows, self.shape.group - 1)
+        head = T.bind(self.args.context.head * self.shape.group + in_group)
+        factor = splat(T.float32(scale * math.log2(math.e)))
+        vectors = self.shape.head_dim // PAGE_SIZE
+        for v in range(0, vectors, 2):
+            values = [
+                self.args.query[token, head, vector(i * PAGE_SIZE)] * factor
+                for i in range(v, min(v + 2, vectors))
             ]
-            for first, bank in sums.banks:
+            self.args.context.product.store_left(self.query, row, v, values)
+
+    def _multiply_keys(self, row0: Any, first: Any, pages: Any) -> None:
+        """Scores of `register_rows` rows against `pages` pages from `first` on; lane = position.
+
+        Pages beyond the last are read as the last again, and masked by `_softmax`.
+        """
+        shape, context = self.shape, self.args.context
+        # The register tiles of a token share the prefetching of pages.
+        shared = max(1, shape.score_pages * shape.register_rows // shape.token_rows)
+        shared = min(shared, shape.score_pages)
+        ahead = T.bind(row0 // shape.register_rows * shared % shape.score_pages)
+        last = T.bind((self.args.seen(self.last_token) - 1) // PAGE_SIZE)
+        with T.serial(0, _ceil_div(pages, shape.score_pages)) as step:
+            first_score = step * shape.score_pages
+
+            def index(j: Any, step_page: Any = first_score) -> Any:
+                return T.bind(first + T.min(step_page + j, pages - 1))
+
+            indices = [index(j) for j in range(shape.score_pages)]
+            prefetched = [index((ahead + i) % shape.score_pages) for i in range(shared)]
+            sums = Accumulators(shape.register_rows, shape.score_pages)
+            for _, bank in sums.banks:
                 with T.unroll(0, sums.bank_rows) as r:
-                    q = T.bind(splat(scratch.query[row0 + first + r, d]))
-                    for j, key in enumerate(keys):
-                        sum_ = bank[r, j, vector(0)] + q * key[vector(0)]
-                        T.buffer_store(bank, sum_, [r, j, vector(0)])
-        for first, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                for j in range(len(ids)):
-                    lanes = vector((step * shape.score_pages + j) * PAGE_SIZE)
-                    T.buffer_store(scratch.scores, bank[r, j, vector(0)], [row0 + first + r, lanes])
+                    for j in range(shape.score_pages):
+                        T.buffer_store(bank, zeros(), [r, j, vector(0)])
+            with T.serial(0, shape.head_dim // context.product.word_values) as word:
+                for page in prefetched:
+                    context.prefetch(page, last, word)
+                keys = [context.words(context.key_cache, page, word, 0) for page in indices]
+                context.product.multiply_add(sums, self.query, row0, word, keys)
+            for first_row, bank in sums.banks:
+                with T.unroll(0, sums.bank_rows) as r:
+                    for j in range(shape.score_pages):
+                        place = [row0 + first_row + r, vector((first_score + j) * PAGE_SIZE)]
+                        T.buffer_store(self.scores, bank[r, j, vector(0)], place)
+
+    def _softmax(self, row: Any, limit: Any) -> None:
+        """Turn a row's scores, of which it sees `limit`, into weights against the new maximum."""
+        lowest, scores = splat(T.float32(LOWEST)), []
+        for j in range(BLOCK_PAGES):
+            lanes = vector(j * PAGE_SIZE)
+            seen = T.Select(lanes < splat(limit), self.scores[row, lanes], lowest)
+            scores.append(register(seen))
+        best = register(scores[0][vector(0)])
+        for score in scores[1:]:
+            T.buffer_store(best, T.max(best[vector(0)], score[vector(0)]), [vector(0)])
+        best = reduce_lanes(best[vector(0)], T.max)
+        sums = self.segment
+        before = register(sums.buffer[row, sums.highest])
+        highest = register(T.max(before[vector(0)], best[vector(0)]))
+        T.buffer_store(sums.buffer, highest[vector(0)], [row, sums.highest])
+        rescale = register(exp2(before[vector(0)] - highest[vector(0)]))
+        T.buffer_store(self.rescale, rescale[vector(0)], [row, vector(0)])
+        weights = [register(exp2(score[vector(0)] - highest[vector(0)])) for score in scores]
+        for j in range(0, BLOCK_PAGES, 2):
+            pair = [weight[vector(0)] for weight in weights[j : j + 2]]
+            self.args.context.product.store_left(self.weights, row, j, pair)
+        total = register(sums.buffer[row, sums.total] * rescale[vector(0)])
+        self.args.context.product.sum_left(total, self.weights, row, BLOCK_PAGES)
+        T.buffer_store(sums.buffer, total[vector(0)], [row, sums.total])
+
+    def _multiply_values(self, row0: Any, first: Any, words: Any) -> None:
+        """Add values times weights to the output of `register_rows` rows, for the first `words`
+        from page `first` on: all of these rows see all of these positions.
+        """
+        shape, context, output = self.shape, self.args.context, self.segment.buffer
+        page_words = PAGE_SIZE // context.product.word_values
+        width = shape.value_vectors * PAGE_SIZE
+        with T.serial(0, shape.head_dim // width) as step:
+            chunks = [step * width + j * PAGE_SIZE for j in range(shape.value_vectors)]
+            sums = Accumulators(shape.register_rows, shape.value_vectors)
+            for first_row, bank in sums.banks:
+                with T.unroll(0, sums.bank_rows) as r:
+                    row = row0 + first_row + r
+                    for j, chunk in enumerate(chunks):
+                        old = output[row, vector(chunk)] * self.rescale[row, vector(0)]
+                        T.buffer_store(bank, old, [r, j, vector(0)])
+            with T.serial(0, _ceil_div(words, page_words)) as p:  # noqa: SIM117
+                with T.serial(0, T.min(words - p * page_words, page_words)) as line:
+                    values = [
+                        context.words(context.value_cache, first + p, line, chunk)
+                        for chunk in chunks
+                    ]
+                    word = p * page_words + line
+                    context.product.multiply_add(sums, self.weights, row0, word, values)
+            for first_row, bank in sums.banks:
+                with T.unroll(0, sums.bank_rows) as r:
+                    for j, chunk in enumerate(chunks):
+                        place = [row0 + first_row + r, vector(chunk)]
+                        T.buffer_store(output, bank[r, j, vector(0)], place)
+
+    def _multiply_last_values(self, row0: Any, start: Any, common: Any) -> None:
+        """The same for what is left after `common` words, each row as far as it sees.
+
+        No row reads a value that it does not see: it may be NaN, or another sequence's.
+        """
+        context, output = self.args.context, self.segment.buffer
+        word_values = context.product.word_values
+        page_words = PAGE_SIZE // word_values
+        with T.serial(row0, row0 + self.shape.register_rows) as row:
+            limit = T.bind(self._limit(row, start))
+            with T.serial(0, T.max(0, _ceil_div(limit, word_values) - common)) as i:
+                word = T.bind(common + i)
+                page, line = start // PAGE_SIZE + word // page_words, word % page_words
+                with T.serial(0, self.shape.head_dim // PAGE_SIZE) as v:
+                    lanes = vector(v * PAGE_SIZE)
+                    values = context.words(context.value_cache, page, line, v * PAGE_SIZE)
+                    values = context.product.first_of(values, limit - word * word_values)
+                    sums = Accumulators(1, 1)
+                    [(_, bank)] = sums.banks
+                    T.buffer_store(bank, output[row, lanes], [0, 0, vector(0)])
+                    context.product.multiply_add(sums, self.weights, row, word, [values])
+                    T.buffer_store(output, bank[0, 0, vector(0)], [row, lanes])
 
 
-def _softmax(scratch: _Scratch, row: tirx.Expr, block: tirx.Expr, seen: tirx.Expr) -> None:
-    """Turn a row's scores of one block into weights against the new running maximum."""
-    limit = T.bind(seen - block * BLOCK)
-
-    def masked(j: tirx.Expr, inside: tirx.Expr, outside: tirx.Expr) -> tirx.Expr:
-        return T.Select(vector(j * PAGE_SIZE) < splat(limit), inside, outside)
-
-    best = register(splat(T.float32(LOWEST)))
-    with T.unroll(0, BLOCK_PAGES) as j:
-        score = masked(j, scratch.scores[row, vector(j * PAGE_SIZE)], splat(T.float32(LOWEST)))
-        T.buffer_store(best, T.max(best[vector(0)], score), [vector(0)])
-    before = T.bind(scratch.highest[row])
-    highest = T.bind(T.max(before, reduce_lanes(best, T.max)))
-    T.buffer_store(scratch.highest, highest, [row])
-    T.buffer_store(scratch.rescale, exp(before - highest), [row])
-    total = register(scratch.total[row, vector(0)] * splat(scratch.rescale[row]))
-    with T.unroll(0, BLOCK_PAGES) as j:
-        lanes = vector(j * PAGE_SIZE)
-        weight = masked(j, exp(scratch.scores[row, lanes] - splat(highest)), zeros())
-        T.buffer_store(scratch.scores, weight, [row, lanes])
-        T.buffer_store(total, total[vector(0)] + scratch.scores[row, lanes], [vector(0)])
-    T.buffer_store(scratch.total, total[vector(0)], [row, vector(0)])
-
-
-def _weighted_values(
-    shape: TileShape,
-    args: TileArguments,
-    scratch: _Scratch,
-    row0: tirx.Expr,
-    block: tirx.Expr,
-    positions: tirx.Expr,
-) -> None:
-    """Add a block's values times the weights to the output of `register_rows` rows.
-
-    Only positions that the tile sees are read: what lies behind them in the last page may be NaN.
-    """
-    width = shape.value_vectors * PAGE_SIZE
-    with T.serial(0, shape.head_dim // width) as step:
-        chunks = [vector(step * width + j * PAGE_SIZE) for j in range(shape.value_vectors)]
-        sums = Accumulators(shape.register_rows, shape.value_vectors)
-        for first, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                rescale = T.bind(splat(scratch.rescale[row0 + first + r]))
-                for j, lanes in enumerate(chunks):
-                    old = scratch.output[row0 + first + r, lanes]
-                    T.buffer_store(bank, old * rescale, [r, j, vector(0)])
-        with T.serial(0, (positions + PAGE_SIZE - 1) // PAGE_SIZE) as p:
-            page = T.bind(T.cast(args.page_table[args.row, block * BLOCK_PAGES + p], "int64"))
-            with T.serial(0, T.min(positions - p * PAGE_SIZE, PAGE_SIZE)) as t:
-                values = [
-                    register(widen(args.value_cache[page, args.head, t, lanes], shape.isa))
-                    for lanes in chunks
-                ]
-                for first, bank in sums.banks:
-                    with T.unroll(0, sums.bank_rows) as r:
-                        weight = T.bind(splat(scratch.scores[row0 + first + r, p * PAGE_SIZE + t]))
-                        for j, value in enumerate(values):
-                            total = bank[r, j, vector(0)] + weight * value[vector(0)]
-                            T.buffer_store(bank, total, [r, j, vector(0)])
-        for first, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                for j, lanes in enumerate(chunks):
-                    T.buffer_store(scratch.output, bank[r, j, vector(0)], [row0 + first + r, lanes])
-
-
-def _store(shape: TileShape, args: TileArguments, scratch: _Scratch, row: tirx.Expr) -> None:
-    """Divide a row by its total weight and write it; 0 where nothing is seen."""
-    token = T.bind(T.cast(args.first + row // shape.group, "int64"))
-    head = T.bind(args.head * shape.group + row % shape.group)
-    total = T.bind(reduce_lanes(register(scratch.total[row, vector(0)]), lambda a, b: a + b))
-    factor = T.bind(T.Select(total > T.float32(0), T.float32(1) / total, T.float32(0)))
-    with T.serial(0, shape.head_dim // PAGE_SIZE) as v:
-        lanes = vector(v * PAGE_SIZE)
-        T.buffer_store(args.out, scratch.output[row, lanes] * splat(factor), [token, head, lanes])
+def _ceil_div(number: Any, divisor: int) -> Any:
+    return (number + divisor - 1) // divisor

@@ -1,8 +1,10 @@
 """The paged KV cache: its layout, and the kernel that appends new positions to it.
 
-A page holds `PAGE_SIZE` = 16 consecutive positions of one sequence. Keys stand position last, so
-that the scores of a page are one vector of 16 lanes and need no transposition; values stand
-head_dim last, so that their weighted sum is a row of vectors. A slot is ``page * 16 + offset``.
+A page holds `PAGE_SIZE` = 16 consecutive positions of one sequence, in words of 32 bits: one fp32
+value, or a pair of 16-bit ones, as the dot-product instructions want their operands. Keys pair two
+neighbours of head_dim and stand position last, so that the scores of a page are one vector of 16
+lanes and need no transposition; values pair two neighbouring positions and stand head_dim last, so
+that their weighted sum is a row of vectors. A slot is ``page * 16 + offset``.
 """
 
 from __future__ import annotations
@@ -16,18 +18,26 @@ from tvm.tirx.script import builder as T
 from schedules.parallel import for_each
 from tvm_vacc.limits import PAGE_SIZE
 
-CACHE_DTYPES = ("float32", "float16", "bfloat16")
-"""What keys and values may be stored as."""
+WORD_VALUES = {"float32": 1, "float16": 2, "bfloat16": 2}
+"""What keys and values may be stored as, and how many of them are one word."""
 
 
-def key_cache_shape(pages: int, kv_heads: int, head_dim: int) -> tuple[int, int, int, int]:
-    """Shape of the key cache of one layer: ``[pages, kv_heads, head_dim, 16]``."""
-    return (pages, kv_heads, head_dim, PAGE_SIZE)
+def key_cache_shape(pages: Any, kv_heads: int, head_dim: int, dtype: str) -> tuple[Any, ...]:
+    """Shape of the key cache of one layer: ``[pages, kv_heads, head_dim / w, 16 * w]``.
+
+    With `w` values a word, dimension `d` at offset `t` is at ``[d // w, t * w + d % w]``.
+    """
+    pack = WORD_VALUES[dtype]
+    return (pages, kv_heads, head_dim // pack, PAGE_SIZE * pack)
 
 
-def value_cache_shape(pages: int, kv_heads: int, head_dim: int) -> tuple[int, int, int, int]:
-    """Shape of the value cache of one layer: ``[pages, kv_heads, 16, head_dim]``."""
-    return (pages, kv_heads, PAGE_SIZE, head_dim)
+def value_cache_shape(pages: Any, kv_heads: int, head_dim: int, dtype: str) -> tuple[Any, ...]:
+    """Shape of the value cache of one layer: ``[pages, kv_heads, 16 / w, head_dim * w]``.
+
+    With `w` values a word, dimension `d` at offset `t` is at ``[t // w, d * w + t % w]``.
+    """
+    pack = WORD_VALUES[dtype]
+    return (pages, kv_heads, PAGE_SIZE // pack, head_dim * pack)
 
 
 def kv_append_kernel(kv_heads: int, head_dim: int, cache_dtype: str) -> tirx.PrimFunc:
@@ -36,14 +46,15 @@ def kv_append_kernel(kv_heads: int, head_dim: int, cache_dtype: str) -> tirx.Pri
     Writes both caches in place, rounding to nearest even; a token of negative slot is skipped.
     Slots of one call are distinct.
     """
+    pack = WORD_VALUES[cache_dtype]
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("kv_append")
         T.func_attr({"tirx.noalias": True})
         names = ("key", "value", "slots", "key_cache", "value_cache")
         handles = [T.arg(name, T.handle()) for name in names]
         tokens, pages = T.int64(), T.int64()
-        key_shape = (pages, *key_cache_shape(1, kv_heads, head_dim)[1:])
-        value_shape = (pages, *value_cache_shape(1, kv_heads, head_dim)[1:])
+        key_shape = key_cache_shape(pages, kv_heads, head_dim, cache_dtype)
+        value_shape = value_cache_shape(pages, kv_heads, head_dim, cache_dtype)
         key = T.match_buffer(handles[0], (tokens, kv_heads, head_dim), "float32")
         value = T.match_buffer(handles[1], (tokens, kv_heads, head_dim), "float32")
         slots = T.match_buffer(handles[2], (tokens,), "int32")
@@ -56,10 +67,12 @@ def kv_append_kernel(kv_heads: int, head_dim: int, cache_dtype: str) -> tirx.Pri
             with T.If(slot >= 0), T.Then(), T.serial(0, kv_heads) as head:
                 with T.serial(0, head_dim) as d:
                     stored = _narrow(key[token, head, d], cache_dtype)
-                    T.buffer_store(key_cache, stored, [page, head, d, offset])
-                with T.vectorized(0, head_dim) as d:
+                    place = [page, head, d // pack, offset * pack + d % pack]
+                    T.buffer_store(key_cache, stored, place)
+                with T.serial(0, head_dim) as d:
                     stored = _narrow(value[token, head, d], cache_dtype)
-                    T.buffer_store(value_cache, stored, [page, head, offset, d])
+                    place = [page, head, offset // pack, d * pack + offset % pack]
+                    T.buffer_store(value_cache, stored, place)
 
         for_each(tokens, kv_heads * head_dim * 16, one_token)
     return builder.get()

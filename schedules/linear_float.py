@@ -1,21 +1,19 @@
-"""``y = x W + b`` in fp32 over fp32, fp16 or bf16 weights packed in blocks of output channels.
+"""``y = x W + b`` over fp32, fp16 or bf16 weights packed in blocks of output channels, in pairs.
 
-Layout of the packed weights: ``[blocks, in, 64]``, 64 consecutive output channels a block, the
-last one filled up with zeros. So one token streams the weights front to back, whole cache lines at
-a time, and a block of a register tile's width is contiguous in `in`.
+Layout of the packed weights, whatever the target: ``[blocks, ceil(in / 2), 64, 2]``, 64 consecutive
+output channels a block, the last one filled up with zeros, and so is an odd `in`. One token
+streams the weights front to back, whole cache lines at a time, and the two neighbours in `in` of a
+channel stand side by side, as the dot-product instructions of bf16 take them.
 
-One loop nest serves every number of tokens. A task owns one block and one panel of tokens; it goes
-over `in` a chunk at a time, and within a chunk over tiles of up to `TILE_TOKENS` tokens: a tile
-keeps one accumulator a token and vector of channels in registers, so the weights are read and
-widened once a tile. Decoding is one partly filled tile that reads each weight once from memory; in
-prefill the chunk (64 channels x 512) stays in the second-level cache for all tiles of the panel.
+One loop nest serves every number of tokens. The activations are copied once a call, rounded to
+bf16 where the products are (`schedules.linear_tile`), into rows whose distance is no power of two,
+or they would share a few sets of the cache. A task owns one block and one panel of tokens; it
+goes over `in` a chunk at a time, and within a chunk over register tiles. Decoding is one tile that
+reads each weight once from memory; in prefill the chunk stays in the second-level cache for all
+tiles of the panel.
 
-Every output is summed in the same order whatever the tokens beside it: `in` ascending within a
-chunk, then the chunks ascending. A token's result is bit-identical alone and in any batch.
-
-The dot-product instructions of bf16 (``vdpbf16ps``, ``bfdot``) take pairs of `in`: they want a
-layout ``[blocks, in / 2, 64, 2]``, rounded activations, and another `_tile`; the rest of this file
-serves them as it is.
+Every output is one sum over ascending `in` (fp32 products: one over the even, one over the odd),
+whatever the tokens beside it: a token's result is bit-identical alone and in any batch.
 """
 
 from __future__ import annotations
@@ -30,37 +28,42 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
+from schedules.linear_bf16_tile import DotTile, HalfDotTile, products_in
+from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Load, Rows, Steps, Tile
 from schedules.vector_math import widen
 
-BLOCK = 64
-"""Output channels a block: four AVX-512 registers, one cache line of fp8 up to four of fp32."""
+CHUNK_BYTES = 1 << 17
+"""Weights of a chunk: with the next one, which is on its way, a quarter of Zen 4's second level."""
 
-TILE_TOKENS = 6
-"""Tokens a register tile: 6 x 64 channels are 24 of AVX-512's 32 registers, 4 hold weights."""
+PANEL_TILES = 16
+"""Full tiles a task: enough to pay for reading a chunk, and work for many cores."""
 
-CHUNK = 512
-"""Values of `in` a chunk: 64 x 512 weights are 64 KiB in 16 bits, 128 KiB in fp32."""
+STAGED_TILES = 2
+"""Tiles from which converting a chunk beforehand beats converting in each."""
 
-PANEL_TOKENS = 16 * TILE_TOKENS
-"""Tokens a task: enough tiles to pay for reading a chunk, and work for many cores."""
+ROW_PADDING = 16
+"""Pairs between rows of activations."""
 
 PARALLEL_PRODUCTS = 1 << 18
 """Multiplications from which a parallel launch (3.5 to 7 us) pays."""
 
+PARALLEL_VALUES = 1 << 18
+"""Activations from which copying them in parallel does."""
+
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 
-def packed_shape(out_features: int, in_features: int) -> tuple[int, int, int]:
-    """Return the shape of the packed weights: ``(blocks, in, 64)``."""
-    return (-(-out_features // BLOCK), in_features, BLOCK)
+def packed_shape(out_features: int, in_features: int) -> tuple[int, int, int, int]:
+    """Return the shape of the packed weights: ``(blocks, pairs, 64, 2)``."""
+    return (-(-out_features // BLOCK), -(-in_features // 2), BLOCK, 2)
 
 
 def pack_linear_weight(weight: np.ndarray, dtype: str) -> np.ndarray:
-    """Pack ``weight [out, in]`` of any float dtype as ``[blocks, in, 64]`` in `dtype`.
+    """Pack ``weight [out, in]`` of any float dtype as ``[blocks, ceil(in / 2), 64, 2]`` in `dtype`.
 
-    The memory needed beside the argument is that of the result; 3 to 4 GB/s on one core where
-    the dtype stays. NumPy releases the lock, so threads may pack several tensors at once. A value
-    beyond the range of fp16 becomes infinite: whoever chooses the dtype checks for it.
+    The memory needed beside the argument is that of the result. NumPy releases the lock, so
+    threads may pack several tensors at once. A value beyond the range of fp16 becomes infinite:
+    whoever chooses the dtype checks for it.
 
     Args:
         weight: ``[out, in]``: fp64, fp32, fp16 or bf16 (ml_dtypes); may be a view.
@@ -69,21 +72,24 @@ def pack_linear_weight(weight: np.ndarray, dtype: str) -> np.ndarray:
     out_features, in_features = weight.shape
     packed = np.empty(packed_shape(out_features, in_features), _numpy_dtype(dtype))
     # Rows a power of two apart would share a few sets of the cache: one line more a row makes
-    # transposing five times as fast. As integers, because NumPy copies bf16 by a call a value.
-    bits = np.dtype(f"u{packed.itemsize}")
-    rows = np.zeros((BLOCK, in_features + 64 // packed.itemsize), packed.dtype)
+    # transposing five times as fast. Pairs as integers: they move as one, without NumPy's call a
+    # value for bf16.
+    pair = np.dtype(f"u{2 * packed.itemsize}")
+    pairs = packed.shape[1]
+    rows = np.zeros((BLOCK, 2 * pairs + 64 // packed.itemsize), packed.dtype)
     for block in range(len(packed)):
         channels = weight[block * BLOCK : (block + 1) * BLOCK]
         rows[: len(channels), :in_features] = channels
         rows[len(channels) :] = 0
-        packed[block].view(bits)[:] = rows[:, :in_features].view(bits).T
+        packed[block].view(pair)[..., 0] = rows.view(pair)[:, :pairs].T
     return packed
 
 
-def unpack_linear_weight(packed: np.ndarray, out_features: int) -> np.ndarray:
-    """Undo `pack_linear_weight`: ``[blocks, in, 64]`` to ``[out, in]``, the dtype is kept."""
-    blocks, in_features, _ = packed.shape
-    return packed.transpose(0, 2, 1).reshape(blocks * BLOCK, in_features)[:out_features]
+def unpack_linear_weight(packed: np.ndarray, out_features: int, in_features: int) -> np.ndarray:
+    """Undo `pack_linear_weight`: ``[blocks, pairs, 64, 2]`` to ``[out, in]``, the dtype is kept."""
+    blocks, pairs, _, _ = packed.shape
+    channels = packed.transpose(0, 2, 1, 3).reshape(blocks * BLOCK, 2 * pairs)
+    return channels[:out_features, :in_features]
 
 
 def _numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -93,12 +99,20 @@ def _numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 def linear_kernel(
-    in_features: int, out_features: int, weight_dtype: str, isa: Isa, *, bias_dtype: str | None
+    in_features: int,
+    out_features: int,
+    weight_dtype: str,
+    isa: Isa,
+    *,
+    bias_dtype: str | None,
+    products: str = "bf16",
 ) -> tirx.PrimFunc:
-    """Kernel ``(x [tokens, in] fp32, weight [blocks, in, 64], [bias [out]], out [tokens, out])``.
+    """Kernel ``(x [tokens, in] fp32, weight [blocks, pairs, 64, 2], [bias [out]], out)``.
 
     Args:
         bias_dtype: dtype of the bias argument; None: there is no such argument.
+        products: ``bf16``: over 16-bit weights and where `isa` can, activations and weights are
+            rounded to bf16, and products are exact in fp32 sums; ``fp32``: nothing is rounded.
     """
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("linear")
@@ -107,118 +121,159 @@ def linear_kernel(
         bias = T.arg("bias", T.handle()) if bias_dtype else None
         out = T.arg("out", T.handle())
         tokens = T.int64()
+        x = T.match_buffer(x, (tokens, in_features), "float32")
+        weight = T.match_buffer(weight, packed_shape(out_features, in_features), weight_dtype)
         nest = _Linear(
-            isa=isa,
-            out_features=out_features,
-            x=T.match_buffer(x, (tokens, in_features), "float32"),
-            weight=T.match_buffer(weight, packed_shape(out_features, in_features), weight_dtype),
+            tile=_tile(weight, products, isa),
+            x=x,
             bias=T.match_buffer(bias, (out_features,), bias_dtype) if bias_dtype else None,
             out=T.match_buffer(out, (tokens, out_features), "float32"),
         )
-        nest.emit(tokens)
+        with nest.tile.instructions():
+            nest.emit(tokens)
     return builder.get()
+
+
+def _tile(weight: Any, products: str, isa: Isa) -> Tile:
+    dtype = str(weight.dtype)
+    if products_in(dtype, products, isa) == "fp32":
+        return FmaTile(isa, weight)
+    return DotTile(isa, weight) if dtype == "bfloat16" else HalfDotTile(isa, weight)
 
 
 @dataclass(frozen=True)
 class _Linear:
     """Emits the loop nest of one kernel; the buffers are those of its arguments."""
 
-    isa: Isa
-    out_features: int
+    tile: Tile
     x: Any
-    weight: Any
     bias: Any
     out: Any
 
+    @property
+    def panel_rows(self) -> int:
+        """Most tokens of a task."""
+        return PANEL_TILES * self.tile.sizes[-1]
+
     def emit(self, tokens: Any) -> None:
-        """Emit all tasks, in parallel where the work is worth the launch."""
-        blocks, in_features, _ = (int(dim) for dim in self.weight.shape)
-        panels = T.ceildiv(tokens, PANEL_TOKENS)
-        products = in_features * self.out_features
-        if products >= PARALLEL_PRODUCTS:
-            with T.parallel(0, blocks * panels) as task:
-                self._task(task, panels, tokens)
-            return
-        with T.If(tokens * products >= PARALLEL_PRODUCTS):
-            with T.Then(), T.parallel(0, blocks * panels) as task:
-                self._task(task, panels, tokens)
-            with T.Else(), T.serial(0, blocks * panels) as task:
-                self._task(task, panels, tokens)
+        """Emit the copy of the activations, then all tasks, in parallel where there is much."""
+        blocks, pairs, _, _ = (int(dim) for dim in self.tile.weight.shape)
+        products = 2 * pairs * blocks * BLOCK
+        tasks = blocks * T.ceildiv(tokens, self.panel_rows)
+        # A tile may have more rows than there are tokens: what they hold does not matter.
+        rows = tokens + self.tile.sizes[-1]
+        stride = -(-pairs // ROW_PADDING) * ROW_PADDING + ROW_PADDING
+        packed = _scratch((rows, stride), self.tile.pair_dtype)
+        _for_each(
+            tokens * int(self.x.shape[1]) >= PARALLEL_VALUES,
+            tokens,
+            lambda token: self.tile.pack_row(packed, token, self.x),
+        )
+        large = True if products >= PARALLEL_PRODUCTS else tokens * products >= PARALLEL_PRODUCTS
+        _for_each(large, tasks, lambda task: self._task(packed, task, tokens))
 
-    def _task(self, task: Any, panels: Any, tokens: Any) -> None:
+    def _task(self, packed: Any, task: Any, tokens: Any) -> None:
         """Emit one block of channels times one panel of tokens."""
-        in_features = int(self.weight.shape[1])
+        tile, lanes = self.tile, self.tile.isa.lanes
+        panels = T.ceildiv(tokens, self.panel_rows)
         block = T.bind(task // panels)
-        start = T.bind(task % panels * PANEL_TOKENS)
-        count = T.bind(T.min(tokens - start, PANEL_TOKENS))
-        tile_sums = T.alloc_buffer((TILE_TOKENS, BLOCK), "float32")
-        with T.serial(0, -(-in_features // CHUNK)) as chunk:
-            first = T.bind(chunk * CHUNK)
-            length = T.bind(T.min(CHUNK, in_features - first))
-            with T.serial(0, T.ceildiv(count, TILE_TOKENS)) as tile:
-                token = T.bind(start + tile * TILE_TOKENS)
-                size = T.bind(T.min(TILE_TOKENS, start + count - token))
-                for number in range(1, TILE_TOKENS + 1):
-                    # Bound, or a pass of TVM solves the condition for each access below it.
-                    matches = T.bind(size == number)
-                    with T.If(matches), T.Then():
-                        self._multiply(tile_sums, block, first, length, token, number)
-                self._add(tile_sums, block, first, token, size)
+        start = T.bind(task % panels * self.panel_rows)
+        count = T.bind(T.min(tokens - start, self.panel_rows))
+        sums = _scratch((self.panel_rows, tile.width), "float32")
+        with T.serial(0, count) as row, T.serial(0, tile.width // lanes) as vector:
+            zero = T.broadcast(T.float32(0), lanes)
+            T.buffer_store(sums, zero, [row, T.ramp(vector * lanes, 1, lanes)])
+        pairs = int(tile.weight.shape[1])
+        value_bytes = tirx.const(0, tile.weight.dtype).ty.dtype.bits // 8
+        chunks = -(-pairs // (CHUNK_BYTES // (STEP_VALUES * value_bytes)))
+        most = -(-pairs // chunks)
+        with T.serial(0, chunks) as chunk:
+            first = T.bind(chunk * most)
+            steps = Steps(block, first, T.bind(T.min(most, pairs - first)), most)
+            self._chunk(sums, packed, start, count, steps)
+        self._finish(sums, block, start, count)
 
-    def _multiply(
-        self, tile_sums: Any, block: Any, first: Any, length: Any, token: Any, tokens: int
+    def _chunk(self, sums: Any, packed: Any, start: Any, count: Any, steps: Steps) -> None:
+        """Emit one chunk of `in` for all tiles of a panel."""
+        tile = self.tile
+        if not isinstance(tile, HalfDotTile):
+            self._tiles(sums, packed, start, count, steps, tile.load, tile.sizes)
+            return
+        with T.If(count > (STAGED_TILES - 1) * tile.sizes[-1]):
+            with T.Then():
+                staged = _scratch((steps.most, BLOCK), tile.pair_dtype)
+                load = tile.stage(staged, steps)
+                self._tiles(sums, packed, start, count, steps, load, tile.staged_sizes)
+            with T.Else():
+                self._tiles(sums, packed, start, count, steps, tile.load, tile.sizes)
+
+    def _tiles(
+        self,
+        sums: Any,
+        packed: Any,
+        start: Any,
+        count: Any,
+        steps: Steps,
+        load: Load,
+        sizes: tuple[int, ...],
     ) -> None:
-        """Emit ``tile_sums = x W`` for `tokens` tokens, one block and one chunk of `in`."""
-        lanes = self.isa.lanes
-        vectors = BLOCK // lanes
-        while vectors * tokens > self.isa.registers * 3 // 4:
-            vectors //= 2
-        every = T.ramp(0, 1, lanes)
+        """Emit the tiles of one chunk: full ones, and one of the next size for what remains."""
+        full = sizes[-1]
+        with T.serial(0, T.ceildiv(count, full)) as index:
+            row = T.bind(index * full)
+            left = T.bind(T.min(full, count - row))
+            # The first tile asks for the next chunk; later full ones would ask again.
+            later = T.bind(tirx.all(index > 0, left == full))
+            smaller = 0
+            for size in sizes:
+                # Bound, or a pass of TVM solves the condition for each access below it.
+                matches = T.bind(tirx.all(left > smaller, left <= size, tirx.Not(later)))
+                rows = Rows(row, start + row, size)
+                with T.If(matches), T.Then():
+                    self.tile.multiply(sums, packed, rows, steps, load, prefetch=True)
+                smaller = size
+            with T.If(later), T.Then():
+                rows = Rows(row, start + row, full)
+                self.tile.multiply(sums, packed, rows, steps, load, prefetch=False)
 
-        def register() -> Any:
-            # One buffer a register: as one large buffer, LLVM keeps them in memory.
-            return T.alloc_buffer((lanes,), "float32")
+    def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
+        """Emit the outputs of one panel: the sums plus the bias."""
+        isa, out_features = self.tile.isa, int(self.out.shape[1])
 
-        with T.serial(0, BLOCK // (vectors * lanes)) as group:
-            channel = group * (vectors * lanes)
-            sums = [[register() for _ in range(vectors)] for _ in range(tokens)]
-            weights = [register() for _ in range(vectors)]
-            for row in sums:
-                for total in row:
-                    T.buffer_store(total, T.broadcast(T.float32(0), lanes), [every])
-            with T.serial(0, length) as k:
-                for v, weight in enumerate(weights):
-                    stored = self.weight[block, first + k, T.ramp(channel + v * lanes, 1, lanes)]
-                    T.buffer_store(weight, widen(stored, self.isa), [every])
-                for t, row in enumerate(sums):
-                    x = T.bind(T.broadcast(self.x[token + t, first + k], lanes))
-                    for total, weight in zip(row, weights, strict=True):
-                        T.buffer_store(total, total[every] + x * weight[every], [every])
-            for t, row in enumerate(sums):
-                for v, total in enumerate(row):
-                    T.buffer_store(
-                        tile_sums, total[every], [t, T.ramp(channel + v * lanes, 1, lanes)]
-                    )
-
-    def _add(self, tile_sums: Any, block: Any, first: Any, token: Any, tokens: Any) -> None:
-        """Emit ``out += tile_sums``; `out` starts as the bias, or as nothing."""
-
-        def update(t: Any, channel: Any) -> None:
+        def finish(row: Any, channel: Any) -> None:
+            value = self.tile.result(sums, row, channel)
             column = block * BLOCK + channel
-            value = tile_sums[t, channel]
-            start = value if self.bias is None else value + widen(self.bias[column], self.isa)
-            with T.If(first == 0):
-                with T.Then():
-                    T.buffer_store(self.out, start, [token + t, column])
-                with T.Else():
-                    T.buffer_store(
-                        self.out, self.out[token + t, column] + value, [token + t, column]
-                    )
+            if self.bias is not None:
+                value = value + widen(self.bias[column], isa)
+            T.buffer_store(self.out, value, [start + row, column])
 
-        with T.serial(0, tokens) as t:
-            if self.out_features % BLOCK == 0:
-                with T.serial(0, BLOCK // self.isa.lanes) as vector:
-                    update(t, T.ramp(vector * self.isa.lanes, 1, self.isa.lanes))
+        with T.serial(0, count) as row:
+            if out_features % BLOCK == 0:
+                with T.serial(0, BLOCK // isa.lanes) as vector:
+                    finish(row, T.ramp(vector * isa.lanes, 1, isa.lanes))
             else:
-                with T.serial(0, T.min(BLOCK, self.out_features - block * BLOCK)) as channel:
-                    update(t, channel)
+                with T.serial(0, T.min(BLOCK, out_features - block * BLOCK)) as channel:
+                    finish(row, channel)
+
+
+def _scratch(shape: tuple[Any, ...], dtype: str) -> tirx.Buffer:
+    """Allocate workspace.
+
+    Through a second buffer on the same memory: a pass of TVM analyses every access to one that is
+    allocated, in order to shrink it, for seconds.
+    """
+    allocated = T.alloc_buffer(shape, dtype)
+    return T.decl_buffer(shape, dtype, data=allocated.data)
+
+
+def _for_each(parallel: Any, extent: Any, body: Any) -> None:
+    """Emit ``for i in range(extent): body(i)``, in parallel where `parallel` says so."""
+    if parallel is True:
+        with T.parallel(0, extent) as i:
+            body(i)
+        return
+    with T.If(parallel):
+        with T.Then(), T.parallel(0, extent) as i:
+            body(i)
+        with T.Else(), T.serial(0, extent) as i:
+            body(i)

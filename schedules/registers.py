@@ -30,13 +30,13 @@ def zeros() -> tirx.Expr:
     return splat(T.float32(0))
 
 
-def register(value: tirx.Expr) -> tirx.Buffer:
-    """One vector register holding `value`; read and written at ``[LANES]``.
+def register(value: tirx.Expr, dtype: str = "float32") -> tirx.Buffer:
+    """One vector register holding `value` of type `dtype`; read and written at ``[vector(0)]``.
 
     A buffer of the default scope: "local" ones of 16-lane accesses are heap workspace in TVM 0.27.
     And no `T.bind`, which gives wrong values to vectors of widened bf16.
     """
-    buffer = T.alloc_buffer((LANES,), "float32")
+    buffer = T.alloc_buffer((LANES,), dtype)
     T.buffer_store(buffer, value, [vector(0)])
     return buffer
 
@@ -57,14 +57,15 @@ class Accumulators:
         ]
 
 
-def reduce_lanes(buffer: tirx.Buffer, combine: Callable[[Any, Any], Any]) -> tirx.Expr:
-    """Fold the sixteen lanes of `buffer` into its first by halves; destroys the others."""
+def reduce_lanes(value: tirx.Expr, combine: Callable[[Any, Any], Any]) -> tirx.Buffer:
+    """Fold the sixteen lanes of fp32 `value` by halves; all lanes of the result are the fold."""
+    buffer = register(value)
     width = LANES // 2
-    while width > 1:
-        low, high = T.ramp(0, 1, width), T.ramp(width, 1, width)
-        T.buffer_store(buffer, combine(buffer[low], buffer[high]), [low])
+    while width:
+        other = tirx.Shuffle([buffer[vector(0)]], [lane ^ width for lane in range(LANES)])
+        T.buffer_store(buffer, combine(buffer[vector(0)], other), [vector(0)])
         width //= 2
-    return combine(buffer[0], buffer[1])
+    return buffer
 
 
 def largest_divisor(number: int, most: int) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tvm_vacc.config import CompileOptions, Config, load_config
 from tvm_vacc.errors import CheckpointError, ConfigError, VaccError
+from tvm_vacc.quantize.scheme import W4A16, W8A8, W8A16, Quantization
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -118,8 +119,11 @@ REFUSALS = {
     "dtype": ("fp16", "fp8", "backend.dtype: must be 'fp16', 'bf16', 'fp32' or 'int8', got 'fp8'", "correct"),
     "tp": ("tp: 1", "tp: 4", "frontend.model_kwargs.tp: 4 ranks", "write tp: 1"),
     "odd tp": ("tp: 1", "tp: 3", "frontend.model_kwargs.tp: must be 1, 2, 4 or 8, got 3", "correct"),
-    "gptq": ("tp: 1", "tp: 1\n  quantize: {type: w8a16_gptq}", "frontend.quantize.type: w8a16_gptq", "leave"),
+    "gptq": ("tp: 1", "tp: 1\n  quantize: {type: w8a16_gptq}", "frontend.quantize.type: w8a16_gptq comes", "write w8a16"),
     "kv8": ("tp: 1", "tp: 1\n  quantize: {type: w16kv8}", "frontend.quantize.type: w16kv8", "leave"),
+    "w8a8_kv8": ("tp: 1", "tp: 1\n  quantize: {type: w8a8_kv8}", "frontend.quantize.type: w8a8_kv8", "write w8a8"),
+    "group": ("tp: 1", "tp: 1\n  quantize: {type: w4a16, group_size: 48}", "quantize.group_size: must be 32, 64 or 128", "correct"),
+    "head": ("tp: 1", "tp: 1\n  quantize: {type: w4a16, head: 4bit}", "quantize.head: must be '16bit' or '8bit'", "correct"),
     "quantize": ("tp: 1", "tp: 1\n  quantize: {type: w4}", "frontend.quantize.type: must be", "correct"),
     "calib": (
         "tp: 1",
@@ -177,30 +181,60 @@ def test_keys_without_effect_are_noted(folder: Path) -> None:
     ]
 
 
+def test_what_becomes_of_the_weights(folder: Path) -> None:
+    assert load(folder, BASE).compile_options.quantization is None
+    text = BASE.replace("tp: 1", "tp: 1\n  quantize: {type: w4a16}")
+    expected = Quantization("w4a16", W4A16, "round_to_nearest", 64, None, embedding=False)
+    assert load(folder, text).compile_options.quantization == expected
+    text = text.replace("w4a16", "w8a8, head: 8bit, embedding: 8bit")
+    expected = Quantization("w8a8", W8A8, "round_to_nearest", 64, W8A16, embedding=True)
+    assert load(folder, text).compile_options.quantization == expected
+
+
+def test_keys_of_calibration_are_noted_where_nothing_is_calibrated(folder: Path) -> None:
+    keys = "device: cpu, calib_args: {nsamples: 4}, group_size: 32"
+    text = BASE.replace("tp: 1", f"tp: 1\n  quantize: {{type: w8a16, {keys}}}")
+    notes = load(folder, text).notes
+    assert sorted(note.split()[0] for note in notes) == [
+        "frontend.quantize.calib_args",
+        "frontend.quantize.device",
+        "frontend.quantize.group_size",
+    ]
+    four_bits = load(folder, text.replace("w8a16", "w4a16")).notes
+    assert "frontend.quantize.group_size" not in [note.split()[0] for note in four_bits]
+
+
 def test_a_config_is_frozen(folder: Path) -> None:
     config = load(folder, BASE)
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"  # type: ignore[misc]
 
 
-def test_the_config_as_deployed_loads_but_for_its_placeholder(folder: Path) -> None:
-    text = (CONFIGS / "hf_chatglm_fp16.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_the_config_as_deployed_loads_but_for_its_placeholder(folder: Path, name: str) -> None:
+    text = (CONFIGS / f"hf_chatglm_{name}.yaml").read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match=r"frontend\.checkpoint: no such directory: /path/to"):
         load(folder, text)
     config = load(folder, text.replace("/path/to/glm-4-9b-hf", "model"))
     assert config.compile_options.output == folder / "vacc_deploy" / config.name
     assert config.frontend.model_kwargs.b2s
     assert config.backend.compile.gather_data_vccl_dsp_enable
+    quantization = config.compile_options.quantization
+    assert (quantization.type if quantization else "fp16") == {"int8": "w8a16"}.get(name, name)
 
 
-def test_the_demo_config_names_the_demo_checkpoint(folder: Path) -> None:
-    text = (CONFIGS / "demo.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "type_"), [("demo", None), ("demo_int8", "w8a16")])
+def test_the_demo_config_names_the_demo_checkpoint(
+    folder: Path, name: str, type_: str | None
+) -> None:
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
     (folder / "demo" / "checkpoint").mkdir(parents=True)
     (folder / "configs").mkdir()
     options = load(folder / "configs", text).compile_options
     assert options.checkpoint == folder / "demo" / "checkpoint"
     assert (options.prefill, options.context, options.dtype) == (256, 2048, "bf16")
     assert options.workspace == folder / "workspace"
+    assert (options.quantization.type if options.quantization else None) == type_
 
 
 def checkpoint(folder: Path, **config: object) -> Path:

@@ -9,8 +9,9 @@ import tvm
 from tvm import relax
 
 from tvm_vacc import kernels, ops
+from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.errors import ArtifactError
-from tvm_vacc.runtime.executable import BYTECODE, KERNELS_IR, SHARED_LIBRARY, load_executable
+from tvm_vacc.runtime.executable import load_executable
 from tvm_vacc.target import autoload
 
 

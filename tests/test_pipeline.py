@@ -25,14 +25,22 @@ class Fake:
 def test_a_match_too_few_is_an_error_that_says_where_to_look() -> None:
     module = FusedGlm(tiny_spec()).build()
     with pytest.raises(PassError, match=r"fake matched 39 times, this model needs 40; .*fake"):
-        run_pipeline(module, [Step(Fake(39), 40)])
+        run_pipeline(module, [Step(Fake(39), (40,))])
+
+
+def test_one_of_several_structures_is_enough_and_no_other() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    _, reports = run_pipeline(module, [Step(Fake(9), (13, 9))])
+    assert reports[0].expected == 9
+    with pytest.raises(PassError, match="matched 11 times, this model needs 13 or 9"):
+        run_pipeline(module, [Step(Fake(11), (13, 9))])
 
 
 def test_reports_and_progress() -> None:
     module = FusedGlm(tiny_spec()).build()
     told: list[tuple[int, int]] = []
     result, reports = run_pipeline(
-        module, [Step(Fake(3), 3), Step(Fake(5))], progress=lambda *done: told.append(done)
+        module, [Step(Fake(3), (3,)), Step(Fake(5))], progress=lambda *done: told.append(done)
     )
     assert result.same_as(module)
     assert [(r.name, r.matches, r.expected) for r in reports] == [("fake", 3, 3), ("fake", 5, None)]

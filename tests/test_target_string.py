@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import warnings
 from typing import Any
 
 import pytest
+import tvm
+from tvm.target import codegen
 
-from tvm_vacc.errors import TargetError
+from tvm_vacc.errors import TargetError, VaccWarning
 from tvm_vacc.target_string import OPTIONS, make_target, parse_target
 
 
@@ -108,3 +114,56 @@ def test_native_is_this_machines_processor() -> None:
 def test_config_is_plain_json() -> None:
     config = parse_target("tvm_vacc -mattr=+avx2 -num-cores=2")
     assert json.loads(json.dumps(config)) == config
+
+
+def test_native_takes_features_from_the_machine_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine that masks AVX-512 and bf16 of a processor which has them."""
+    masked = {"avx512f", "avx512bf16"}
+    monkeypatch.setattr(codegen, "llvm_get_system_cpu", lambda: "znver4")
+    named = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": "znver4"}))
+    host = {str(feature): str(feature) not in masked for feature in named} | {"amx-tile": False}
+    real = tvm.get_global_func
+    features = "tvm.codegen.llvm.GetHostCPUFeatures"
+    monkeypatch.setattr(
+        tvm, "get_global_func", lambda name: (lambda: host) if name == features else real(name)
+    )
+    target = make_target("tvm_vacc -mcpu=native")
+    assert list(target.attrs["mattr"]) == ["-avx512bf16", "-avx512f"]
+    assert not codegen.target_has_features("avx512f", target)
+    assert codegen.target_has_features("avx2", target)
+    # What the user writes comes last, and wins.
+    target = make_target("tvm_vacc -mcpu=native -mattr=-avx2")
+    assert list(target.attrs["mattr"]) == ["-avx512bf16", "-avx512f", "-avx2"]
+
+
+def test_native_code_runs_here() -> None:
+    target = make_target("tvm_vacc -mcpu=native")
+    found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    known = set(map(str, codegen.llvm_get_cpu_features(target)))
+    assert {str(feature) for feature, there in found.items() if not there}.isdisjoint(known)
+
+
+@pytest.mark.parametrize("text", ["tvm_vacc", "tvm_vacc, llvm", "tvm_vacc -num-cores=4"])
+def test_a_generic_target_warns_with_cost_and_cure(text: str) -> None:
+    with pytest.warns(VaccWarning, match="several times slower.*-mcpu=native") as caught:
+        make_target(text)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["tvm_vacc -mcpu=native", "tvm_vacc -mcpu=znver4", "tvm_vacc -mattr=+avx2"]
+)
+def test_a_target_that_says_what_for_does_not_warn(text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VaccWarning)
+        make_target(text)
+
+
+def test_targets_are_there_where_tvm_was_told_to_load_no_plugins() -> None:
+    code = "from tvm_vacc.target_string import make_target; print(make_target('tvm_vacc'))"
+    environment = {**os.environ, "TVM_DEVICE_BACKEND_AUTOLOAD": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tvm_vacc" in done.stdout

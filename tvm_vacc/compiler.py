@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_vacc.config import (
-    DEFAULT_CONTEXT,
-    DEFAULT_PREFILL,
-    CompileOptions,
-    Config,
-    load_config,
-)
-from tvm_vacc.errors import ConfigError, OnnxError
-from tvm_vacc.frontend.check_onnx import check_onnx
-from tvm_vacc.frontend.checkpoint import open_checkpoint, read_spec
-from tvm_vacc.frontend.export_onnx import export_onnx
-from tvm_vacc.frontend.import_onnx import ImportedModel, import_onnx
-from tvm_vacc.limits import SEQUENCE_MULTIPLE
-from tvm_vacc.model_spec import ModelSpec
-from tvm_vacc.packaging import Package, write_artifact
-from tvm_vacc.pipeline import check_pass_names, glm_pipeline, graph_pipeline, run_pipeline
-from tvm_vacc.progress import Progress
+import tvm
+
+from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.build_step import make_build
+from tvm_vacc.cache.explain import Explanation
+from tvm_vacc.cache.key import Key, digest_of, tool_parts
+from tvm_vacc.cache.store import DIRECTORY, Cache
+from tvm_vacc.config import CompileOptions, Config, load_config
+from tvm_vacc.errors import ConfigError
+from tvm_vacc.estimate import estimate, require_room
+from tvm_vacc.kernels import find_linker
+from tvm_vacc.model_entry import Model, open_model
+from tvm_vacc.packaging import copy_text_files, make_manifest
+from tvm_vacc.pipeline import Step, check_pass_names, glm_pipeline, graph_pipeline
+from tvm_vacc.progress import Report
 from tvm_vacc.target_string import make_target
-
-Report = Callable[[Progress], None]
-
-PAST = "past_key_values."
-"""What the names of cached inputs begin with, in every exporter's graphs of language models."""
+from tvm_vacc.weights_step import make_weights
 
 
 def compile(
@@ -42,8 +35,13 @@ def compile(
     progress: Report | None = None,
     print_ir_after: Sequence[str] = (),
     show: Callable[[str], None] = print,
+    reuse: bool = True,
+    explain: Callable[[Explanation], None] | None = None,
 ) -> Path:
     """Compile a model and return the artefact's directory.
+
+    What earlier compiles beside `output` have made is reused where nothing that it depends on has
+    changed; what a killed one has begun is finished.
 
     Args:
         path: a YAML config, a checkpoint's directory, an .onnx file, or a `Config`. A language
@@ -56,6 +54,8 @@ def compile(
         progress: is told how far each phase has come.
         print_ir_after: names of passes after which the module is shown.
         show: takes the text of a module.
+        reuse: off: everything is made anew.
+        explain: is told of each piece whether it was reused, and why not.
 
     Raises:
         VaccError: the input cannot be compiled; one line with the cure.
@@ -63,32 +63,72 @@ def compile(
     report = progress or (lambda _: None)
     options = resolve_options(path, output=output, dtype=dtype, prefill=prefill, context=context)
     tvm_target = make_target(target)
-    model = _read_model(options, report)
-    if model.spec is None:
-        lengths = None
-        steps = graph_pipeline(options.relax_dtype)
-    else:
-        lengths = _lengths(options, model.spec)
-        steps = glm_pipeline(model.spec.layers, options.relax_dtype, prefill=lengths[0])
-    check_pass_names(steps, print_ir_after)
-    module, passes = run_pipeline(
-        model.imported.module,
-        steps,
-        print_after=print_ir_after,
-        show=show,
-        progress=lambda done, total: report(Progress("passes", done, total, "passes")),
+    with ArtifactWriter(options.output if output is None else output) as writer:
+        require_room(estimate(options), writer.destination.parent)
+        cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
+        model = open_model(options, cache, report)
+        steps = passes_of(model, options)
+        check_pass_names(steps, print_ir_after)
+        build = make_build(
+            model.read,
+            steps,
+            model.onnx.parent,
+            tvm_target,
+            _kernels_key(model, options, steps, tvm_target),
+            cache,
+            writer,
+            report,
+            print_ir_after=print_ir_after,
+            show=show,
+        )
+        weights = make_weights(
+            build.plan,
+            build.tensors(model.onnx.parent),
+            cache,
+            writer,
+            report,
+            merge=options.merge_params,
+            workers=options.workers,
+        )
+        if model.spec is not None:
+            copy_text_files(model.text_files, writer)
+        writer.commit(make_manifest(options, tvm_target, build, weights, model.spec, model.lengths))
+        cache.close()
+    if explain is not None:
+        for explanation in cache.explanations:
+            explain(explanation)
+    return writer.destination
+
+
+def passes_of(model: Model, options: CompileOptions) -> tuple[Step, ...]:
+    """Return the passes that a model goes through."""
+    if model.spec is None or model.lengths is None:
+        return graph_pipeline(options.relax_dtype, options.quantization, products=options.products)
+    return glm_pipeline(
+        model.spec.layers,
+        options.relax_dtype,
+        prefill=model.lengths[0],
+        quantization=options.quantization,
+        products=options.products,
     )
-    package = Package(
-        options=options,
-        target=tvm_target,
-        imported=model.imported,
-        module=module,
-        passes=passes,
-        spec=model.spec,
-        lengths=lengths,
-        text_files=model.directory,
+
+
+def _kernels_key(
+    model: Model, options: CompileOptions, steps: Sequence[Step], target: tvm.target.Target
+) -> Key:
+    """All that kernels depend on. The context is not in it: it only sizes the caches at load."""
+    return Key(
+        {
+            "target": str(target),
+            "dtype": options.dtype,
+            "quantization": str(options.quantization),
+            "prefill": str(model.lengths[0]) if model.lengths else "none",
+            "passes": digest_of(repr(steps)),
+            **model.parts,
+            "linker": find_linker() or "none",
+            **tool_parts("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxsim"),
+        }
     )
-    return write_artifact(package, options.output if output is None else Path(output), report)
 
 
 def resolve_options(
@@ -121,58 +161,3 @@ def resolve_options(
         if value is not None:
             raise ConfigError(f"{name} is given beside a config", f"write {name} into the config")
     return config.compile_options
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What the frontend hands on.
-
-    Attributes:
-        imported: the model in Relax.
-        spec: its structure; None for a model that is no language model.
-        directory: where its tokenizer's files are.
-    """
-
-    imported: ImportedModel
-    spec: ModelSpec | None
-    directory: Path
-
-
-def _read_model(options: CompileOptions, report: Report) -> _Model:
-    if options.type == "onnx":
-        return _read_onnx(options.checkpoint, options.relax_dtype)
-    checkpoint = open_checkpoint(options.checkpoint)
-    report(Progress("export", 0, 1, "graphs"))
-    onnx_path = options.workspace / f"{options.name}.onnx" / "model.onnx"
-    onnx_path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(checkpoint, onnx_path)
-    check_onnx(onnx_path)
-    report(Progress("export", 1, 1, "graphs"))
-    return _Model(import_onnx(onnx_path), checkpoint.spec, checkpoint.path)
-
-
-def _read_onnx(path: Path, dtype: str) -> _Model:
-    imported = import_onnx(path)
-    caches = sum(name.startswith(PAST) for name in imported.inputs)
-    if not caches:
-        return _Model(imported, None, path.parent)
-    spec = read_spec(path.parent, dtype)
-    if caches != 2 * spec.layers:
-        raise OnnxError(
-            f"{path}: {caches} inputs {PAST}*, its config.json tells of {spec.layers} layers",
-            "put the config.json of the exported model beside it",
-        )
-    return _Model(imported, spec, path.parent)
-
-
-def _lengths(options: CompileOptions, spec: ModelSpec) -> tuple[int, int]:
-    """Return prefill bucket and context in tokens, held against what the model can do."""
-    longest = spec.max_positions // SEQUENCE_MULTIPLE * SEQUENCE_MULTIPLE
-    context = options.context or min(DEFAULT_CONTEXT, longest)
-    if context > spec.max_positions:
-        raise ConfigError(
-            f"{options.checkpoint}: the model knows {spec.max_positions} positions, the context "
-            f"is {context}",
-            f"give at most {longest}",
-        )
-    return options.prefill or min(DEFAULT_PREFILL, context), context

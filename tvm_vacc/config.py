@@ -18,12 +18,14 @@ from tvm_vacc.config_schema import (
     CheckpointType,
     Dataset,
     Frontend,
-    Section,
+    Products,
     WeightType,
     Workspace,
 )
+from tvm_vacc.config_section import Section
 from tvm_vacc.errors import CheckpointError, ConfigError
 from tvm_vacc.limits import MAX_YAML_BYTES, SEQUENCE_MULTIPLE
+from tvm_vacc.quantize.scheme import Quantization
 from tvm_vacc.safe_io import read_json, read_text
 from tvm_vacc.strict import RefusedError, parse
 from tvm_vacc.strict_yaml import parse_yaml
@@ -40,7 +42,6 @@ DEFAULT_CONTEXT = 2048
 _NAME = re.compile(r"[^\W_][^/\\\x00-\x1f\x7f]*")
 _MAX_NAME_BYTES = 128  # of 255 that a directory entry may have: writers append to it
 _WHAT_TO_GIVE = "give a Hugging Face checkpoint directory, an .onnx file or a YAML config"
-_QUANTIZE_CURE = "leave frontend.quantize out and write backend.dtype: fp16, bf16 or fp32"
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class CompileOptions:
         prefill: prefill bucket in tokens; 0 for a graph that is no language model.
         context: longest context in tokens; 0 likewise.
         input_shapes: static shapes of the inputs of an ONNX graph.
-        dtype: what weights and KV cache are stored as.
+        dtype: what the KV cache and the weights that are not quantised are stored as.
         tp: ranks.
         merge_params: one weight file rather than one a tensor.
         workspace: directory for the artefact and what leads to it.
         workers: parallel processes of the compiler.
+        quantization: what becomes of the weights; None: all are stored as `dtype`.
+        products: what linears over 16-bit weights multiply in where the target can choose.
     """
 
     name: str
@@ -72,6 +75,8 @@ class CompileOptions:
     merge_params: bool
     workspace: Path
     workers: int
+    quantization: Quantization | None = None
+    products: Products = "bf16"
 
     @property
     def relax_dtype(self) -> str:
@@ -92,7 +97,7 @@ class Config(Section):
         frontend: what is compiled.
         backend: to what.
         workspace: where.
-        dataset: calibration data; read by quantisation only.
+        dataset: calibration data; accepted, nothing reads it yet.
     """
 
     name: str
@@ -113,12 +118,10 @@ class Config(Section):
     def _refuse_what_is_not_there(self) -> Config:
         """Refuse what is known and comes in a later version, and a checkpoint that is missing."""
         frontend = self.frontend
-        if frontend.quantize is not None:
-            message = f"{frontend.quantize.type} comes in a later version"
-            raise RefusedError("frontend.quantize.type", message, _QUANTIZE_CURE)
         if self.backend.dtype == "int8":
-            message = "int8 weights come by frontend.quantize.type, in a later version"
-            raise RefusedError("backend.dtype", message, "write fp16, bf16 or fp32")
+            message = "int8 weights come by frontend.quantize.type"
+            cure = "write fp16, bf16 or fp32, and frontend.quantize.type: w8a16"
+            raise RefusedError("backend.dtype", message, cure)
         if frontend.model_kwargs.tp != 1:
             message = f"{frontend.model_kwargs.tp} ranks come in a later version"
             raise RefusedError("frontend.model_kwargs.tp", message, "write tp: 1")
@@ -183,6 +186,7 @@ class Config(Section):
     def compile_options(self) -> CompileOptions:
         """What the compiler needs to know."""
         prefill, context = self.frontend.lengths or (0, 0)
+        quantize = self.frontend.quantize
         return CompileOptions(
             name=self.name,
             checkpoint=self.frontend.checkpoint,
@@ -195,6 +199,8 @@ class Config(Section):
             merge_params=self.backend.merge_params,
             workspace=self.workspace.path,
             workers=self.workspace.workers,
+            quantization=None if quantize is None else quantize.options,
+            products=self.backend.compile.products,
         )
 
     @property
@@ -209,8 +215,14 @@ class Config(Section):
             for path, section in sections
             for key in sorted(section.model_fields_set & _NO_EFFECT.keys())
         ]
+        if self.frontend.quantize is not None:
+            reasons = self.frontend.quantize.without_effect
+            notes += [
+                f"frontend.quantize.{key} has no effect: {reason}"
+                for key, reason in reasons.items()
+            ]
         if self.dataset is not None:
-            notes.append("dataset has no effect: only quantisation reads calibration data")
+            notes.append("dataset has no effect: rounding to nearest reads no calibration data")
         return tuple(notes)
 
 

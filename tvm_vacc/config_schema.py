@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from tvm_vacc.config_quantize import Quantize
+from tvm_vacc.config_section import Section
 from tvm_vacc.limits import MAX_CONTEXT, MAX_WORKERS, SEQUENCE_MULTIPLE
 from tvm_vacc.strict import RefusedError
 
 CheckpointType = Literal["huggingface", "onnx"]
 WeightType = Literal["fp16", "bf16", "fp32", "int8"]
+Products = Literal["bf16", "fp32"]
 
 
 def _absolute(path: Any, info: ValidationInfo) -> Any:
@@ -40,12 +41,6 @@ UserPath = Annotated[Path, BeforeValidator(_absolute)]
 Shape = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
 
-class Section(BaseModel):
-    """What all sections are: strict, frozen, without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
-
-
 class ModelKwargs(Section):
     """`frontend.model_kwargs`.
 
@@ -62,36 +57,6 @@ class ModelKwargs(Section):
     align_qkv: bool = False
 
 
-class CalibArgs(Section):
-    """`frontend.quantize.calib_args`: of GPTQ (Frantar et al., 2022).
-
-    Attributes:
-        true_sequential: calibrate each projection on the output of the quantised ones before it.
-        damping: share of the mean diagonal of the Hessian that is added to it.
-        nsamples: calibration samples.
-    """
-
-    true_sequential: bool = False
-    damping: float = Field(default=0.01, gt=0, lt=1)
-    nsamples: int = Field(default=128, ge=1)
-
-
-class Quantize(Section):
-    """`frontend.quantize`."""
-
-    type: Literal[
-        "w8a16",
-        "w8a16_gptq",
-        "w8a8",
-        "w16kv8",
-        "w8a16_kv8",
-        "w8a16_gptq_kv8",
-        "w8a8_kv8",
-    ]
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d{1,3})?)$")
-    calib_args: CalibArgs = CalibArgs()
-
-
 class Frontend(Section):
     """`frontend`: what is compiled.
 
@@ -101,12 +66,12 @@ class Frontend(Section):
         shape: input name to static shape. For `input_ids` the form ``[[prefill], [context]]``
             gives the prefill bucket and the longest context in tokens.
         model_kwargs: see `ModelKwargs`.
-        quantize: see `Quantize`.
+        quantize: see `Quantize`; without it all weights are stored as `backend.dtype`.
     """
 
     checkpoint: UserPath
     type: CheckpointType
-    shape: dict[str, Shape] = {}
+    shape: dict[str, Shape] = Field(default_factory=dict)
     model_kwargs: ModelKwargs = ModelKwargs()
     quantize: Quantize | None = None
 
@@ -199,10 +164,16 @@ def _is_dimension(value: Any) -> bool:
 
 
 class Compile(Section):
-    """`backend.compile`: settings of accelerators, without effect on a CPU."""
+    """`backend.compile`: of it, settings of accelerators have no effect on a CPU.
+
+    Attributes:
+        products: what fp16 and bf16 weights and caches are multiplied in: `bf16`, by dot products
+            where the target has them (elsewhere fp32); `fp32`: always exact.
+    """
 
     data_type: int = Field(default=0, ge=0)
     gather_data_vccl_dsp_enable: bool = False
+    products: Products = "bf16"
 
 
 class Backend(Section):
@@ -210,7 +181,8 @@ class Backend(Section):
 
     Attributes:
         type: always `tvm_vacc`.
-        dtype: what weights and KV cache are stored as; activations are fp32.
+        dtype: what the KV cache and the weights that are not quantised are stored as;
+            activations are fp32.
         merge_params: one weight file rather than one a tensor.
         compile: see `Compile`.
     """

@@ -27,6 +27,10 @@ class VaccError(Exception):
         return " ".join(text.split())  # one line, whatever a path or a value contains
 
 
+class VaccWarning(UserWarning):
+    """Something that works, at a cost that the user should know; says the cure too."""
+
+
 class ConfigError(VaccError):
     """A YAML config, a command line option or an argument that cannot be used."""
 

@@ -19,6 +19,10 @@ MAX_JSON_BYTES: Final = 64 << 20
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
 """Bytes: the limit of the safetensors format itself."""
 
+MAX_FOLDED_BYTES: Final = 64 << 10
+"""Bytes of an ONNX initialiser that onnxsim may fold: shapes and tables are smaller, weights are
+not."""
+
 MAX_YAML_BYTES: Final = 1 << 20
 """Bytes: a config is small; anything larger is a mistake."""
 
@@ -46,3 +50,12 @@ MAX_TEMPLATE_SECONDS: Final = 5.0
 
 MAX_TEMPLATE_INTEGER: Final = 100_000
 """Largest number a template may pass to a function: widths, counts, jinja's own limit of range."""
+
+CACHED_SMALL_PIECES: Final = 16
+"""Graphs, and builds of kernels, that a workspace's cache keeps: a few megabytes each."""
+
+PARTIAL_PIECE_SECONDS: Final = 7 * 24 * 3600.0
+"""Seconds after which what a killed compile has left is no longer there to be resumed."""
+
+COMPILER_BYTES: Final = 800 << 20
+"""Bytes: the compiler's memory beside the slices of weights it works on; measured on 40 layers."""

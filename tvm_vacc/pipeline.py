@@ -14,6 +14,7 @@ from relay_passes.bound_memory import BoundMemory
 from relay_passes.bundle_params import BundleParams
 from relay_passes.cancel_transposes import CancelTransposes
 from relay_passes.canonicalize import Canonicalize
+from relay_passes.find_positions import FindPositions
 from relay_passes.flatten_tokens import FlattenTokens
 from relay_passes.fuse_embedding import FuseEmbedding
 from relay_passes.fuse_gqa_attention import FuseGqaAttention
@@ -22,11 +23,16 @@ from relay_passes.fuse_rms_norm import FuseRmsNorm
 from relay_passes.fuse_rope import FuseRope
 from relay_passes.fuse_swiglu import FuseSwiglu
 from relay_passes.pack_weights import PackWeights
+from relay_passes.quantize_embedding import QuantizeEmbedding
+from relay_passes.quantize_linears import QuantizeLinears
 from relay_passes.rewrite_kv_cache import RewriteKvCache
 from relay_passes.select_logits import SelectLogits
 from tvm_vacc.artifact.manifest import PassReport
 from tvm_vacc.errors import ConfigError, PassError
 from tvm_vacc.limits import MAX_SEQUENCES
+from tvm_vacc.quantize.scheme import Quantization
+
+_ONCE = (1,)
 
 
 @dataclass(frozen=True)
@@ -35,51 +41,97 @@ class Step:
 
     Attributes:
         run: the pass.
-        expected: matches that the model's structure demands; None where it demands nothing.
+        expected: matches that the model's structure demands, the structures that are allowed one
+            after the other; none where it demands nothing.
+        needed: why the pass must match at least once, where nothing says how often; printed.
     """
 
     run: Pass
-    expected: int | None = None
+    expected: tuple[int, ...] = ()
+    needed: str = ""
 
 
-def glm_pipeline(layers: int, dtype: str, *, prefill: int) -> tuple[Step, ...]:
+def glm_pipeline(
+    layers: int,
+    dtype: str,
+    *,
+    prefill: int,
+    quantization: Quantization | None = None,
+    products: str = "bf16",
+) -> tuple[Step, ...]:
     """Return the passes of a GLM.
 
     Args:
         layers: of the model.
         dtype: what weights and KV cache are stored as, as Relax spells it.
         prefill: largest number of tokens of one step.
+        quantization: what becomes of the weights; None: all are stored as `dtype`.
+        products: what 16-bit weights and caches are multiplied in, `bf16` or `fp32`.
     """
-    linears = 6 * layers + 1  # q, k, v, o, gate_up and down; the head
+    linears = _linears(layers, head=True)
     bounds = {"slots": prefill, "logit_rows": prefill, "kv_lens": MAX_SEQUENCES}
     return (
         Step(Canonicalize()),
-        Step(FuseRmsNorm(), 2 * layers + 1),
-        Step(FuseRope(), 2 * layers),
-        Step(FuseSwiglu(), layers),
+        Step(FuseRmsNorm(), (2 * layers + 1,)),
+        Step(FuseRope(), (2 * layers,)),
+        Step(FuseSwiglu(), (layers,)),
         Step(FuseLinear(), linears),
-        Step(FuseEmbedding(), 1),
-        Step(RewriteKvCache(dtype), layers),
-        Step(FuseGqaAttention(), layers),
+        Step(FuseEmbedding(), _ONCE),
+        Step(RewriteKvCache(dtype), (layers,)),
+        Step(FuseGqaAttention(products), (layers,)),
+        Step(FindPositions()),
         Step(CancelTransposes()),
-        Step(SelectLogits(), 1),
-        Step(FlattenTokens(), 1),
-        Step(PackWeights(dtype), linears),
-        Step(BundleParams(), 1),
-        Step(BoundMemory(bounds), len(bounds)),
-        Step(AddSampler(), 1),
+        Step(SelectLogits(), _ONCE),
+        Step(FlattenTokens(), _ONCE),
+        *_glm_quantization(layers, quantization),
+        Step(PackWeights(dtype, products), linears),
+        Step(BundleParams(), _ONCE),
+        Step(BoundMemory(bounds), (len(bounds),)),
+        Step(AddSampler(), _ONCE),
     )
 
 
-def graph_pipeline(dtype: str) -> tuple[Step, ...]:
-    """Return the passes of a model that is no language model: what fuses, fuses."""
+def _linears(layers: int, *, head: bool) -> tuple[int, ...]:
+    """Return how many linears a GLM may have: q, k and v apart, or one product of an exporter's."""
+    apart = 6 * layers + head  # q, k, v, o, gate_up and down
+    return apart, apart - 2 * layers
+
+
+def _glm_quantization(layers: int, wanted: Quantization | None) -> tuple[Step, ...]:
+    """Return the passes that quantise a GLM; its head and its embedding have keys of their own."""
+    if wanted is None:
+        return ()
+    head = wanted.head.name if wanted.head else None
+    linears = QuantizeLinears(wanted.scheme.name, wanted.quantizer, wanted.group_size, head)
+    steps = [Step(linears, _linears(layers, head=head is not None))]
+    if wanted.embedding:
+        steps.append(Step(QuantizeEmbedding(), _ONCE))
+    return tuple(steps)
+
+
+def graph_pipeline(
+    dtype: str, quantization: Quantization | None = None, *, products: str = "bf16"
+) -> tuple[Step, ...]:
+    """Return the passes of a model that is no language model: what fuses, fuses.
+
+    Every linear of it is quantised alike, the last one too.
+    """
+    quantize: tuple[Step, ...] = ()
+    if quantization is not None:
+        scheme = quantization.scheme.name
+        linears = QuantizeLinears(
+            scheme, quantization.quantizer, quantization.group_size, head=scheme
+        )
+        needed = "frontend.quantize is given, and the graph has no linear with a stored weight"
+        quantize = (Step(linears, needed=needed),)
     return (
         Step(Canonicalize()),
         Step(FuseRmsNorm()),
         Step(FuseSwiglu()),
         Step(FuseLinear()),
-        Step(PackWeights(dtype)),
-        Step(BundleParams(), 1),
+        *quantize,
+        Step(PackWeights(dtype, products)),
+        Step(BundleParams(), _ONCE),
     )
 
 
@@ -122,7 +174,8 @@ def run_pipeline(
         result = step.run.apply(module)
         seconds = time.perf_counter() - start
         module = result.module
-        reports.append(PassReport(step.run.name, result.matches, step.expected, seconds))
+        expected = result.matches if step.expected else None  # else `_check` refuses it
+        reports.append(PassReport(step.run.name, result.matches, expected, seconds))
         if step.run.name in print_after:
             show(f"# after {step.run.name}\n{module.script()}")
         _check(step, result.matches, module)
@@ -132,10 +185,13 @@ def run_pipeline(
 
 def _check(step: Step, matches: int, module: ir.IRModule) -> None:
     name = step.run.name
-    if step.expected is not None and matches != step.expected:
+    if step.expected and matches not in step.expected:
+        needed = " or ".join(map(str, step.expected))
         raise PassError(
-            f"pass {name} matched {matches} times, this model needs {step.expected}",
+            f"pass {name} matched {matches} times, this model needs {needed}",
             f"look at the graph with --print-ir-after {name}",
         )
+    if step.needed and not matches:
+        raise PassError(f"pass {name} matched nothing: {step.needed}", "leave the key out")
     if not relax.analysis.check_well_formed(module):
         raise PassError(f"pass {name} made a module that is not well-formed", "report this")

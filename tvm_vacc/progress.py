@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -13,10 +14,18 @@ class Progress:
         phase: what is done now: `export`, `passes`, `kernels`, `weights`.
         done: units done so far, `0 <= done <= total`; a phase starts with 0 and ends with `total`.
         total: units of the whole phase.
-        unit: what is counted: `layers`, `passes`, `bytes`.
+        unit: what is counted: `passes`, `steps`, `bytes`.
+        note: what else is to be said of it.
+        skipped: units of `done` that took no time: they were there already.
     """
 
     phase: str
     done: int
     total: int
     unit: str
+    note: str = ""
+    skipped: int = 0
+
+
+Report = Callable[[Progress], None]
+"""Takes the progress of a compile."""

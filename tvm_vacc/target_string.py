@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from tvm_vacc.errors import TargetError
+from tvm_vacc.errors import TargetError, VaccWarning
 from tvm_vacc.safe_io import parse_json
-from tvm_vacc.target import TAG
+from tvm_vacc.target import TAG, autoload
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -36,6 +37,10 @@ OPTIONS: dict[str, type] = {
 # A comma separates targets where a name follows; in -mattr=+avx2,+fma a sign does.
 _BETWEEN_TARGETS = re.compile(r",(?=\s*[A-Za-z]|\s*$)")
 _TRIPLE = re.compile(r"[\w.]+(-[\w.]+){1,4}")
+GENERIC = (
+    "the code will run on every processor of its architecture, with vectors of 128 bits and "
+    "several times slower than it could; write -mcpu=native for this machine, or name a processor"
+)
 _EXAMPLE = f'write for instance "{TAG} -mcpu=znver4"'
 
 
@@ -76,14 +81,19 @@ def parse_target(text: str) -> dict[str, Any]:
 def make_target(text: str) -> Target:
     """Return the TVM target of a target string.
 
-    ``-mcpu=native`` becomes the name of this machine's processor; nothing else is taken from it.
+    ``-mcpu=native`` becomes the name of this machine's processor, and ``-mattr`` says where its
+    features differ from what that name implies; options of `text` come after, and win.
+
+    Warns:
+        VaccWarning: neither processor nor features are given: the code will be slow.
 
     Raises:
         TargetError: as `parse_target`; also a processor that LLVM does not know for its triple.
     """
     from tvm.target import Target
-    from tvm.target.codegen import llvm_get_system_cpu, llvm_get_system_triple, llvm_is_valid_cpu
+    from tvm.target.codegen import llvm_get_system_triple, llvm_is_valid_cpu
 
+    autoload()  # TVM may have been told not to
     config = parse_target(text)
     if config.get("mcpu") == NATIVE:
         if "mtriple" in config:
@@ -91,7 +101,11 @@ def make_target(text: str) -> Target:
                 f"target {text!r}: -mcpu={NATIVE} is this machine, -mtriple another",
                 "leave one of them out",
             )
-        config["mcpu"] = llvm_get_system_cpu()
+        native = _native_processor()
+        config["mattr"] = [*native.pop("mattr"), *config.get("mattr", [])]
+        config |= native
+    elif not config.keys() & {"mcpu", "mattr"}:
+        warnings.warn(f"target {text!r}: {GENERIC}", VaccWarning, stacklevel=1)
     try:
         target = Target(config)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -104,6 +118,28 @@ def make_target(text: str) -> Target:
             "give one that `clang --print-supported-cpus` lists, or another -mtriple",
         )
     return target
+
+
+def _native_processor() -> dict[str, Any]:
+    """Return this machine's ``mcpu`` and ``mattr``.
+
+    The name comes from family and model numbers, the features from the machine itself: a
+    hypervisor may mask some that every processor of the name has.
+    """
+    import tvm
+    from tvm.target import Target
+    from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_cpu
+
+    name = str(llvm_get_system_cpu())
+    implied = set(map(str, llvm_get_cpu_features(Target({"kind": FALLBACK, "mcpu": name}))))
+    found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    differing = sorted(
+        (bool(there), str(feature))
+        for feature, there in found.items()
+        if bool(there) != (str(feature) in implied)
+    )
+    features = [f"{'+' if there else '-'}{feature}" for there, feature in differing]
+    return {"mcpu": name, "mattr": features}
 
 
 def _parse_part(part: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -1,28 +1,128 @@
-"""Makes one weight of the artefact of one tensor of the model."""
+"""Makes the weights of the artefact of the model's tensors: reads, quantises, packs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+
 import numpy as np
 
-from relay_passes.weight_plan import LINEAR, PackedWeight
+from relay_passes.weight_plan import (
+    CODES,
+    LINEAR,
+    LINEAR_INT4,
+    LINEAR_INT8,
+    Kind,
+    PackedWeight,
+    Source,
+    tensors_of,
+)
 from schedules.linear_float import pack_linear_weight
+from schedules.linear_int4 import pack_linear_int4
+from schedules.linear_int8 import pack_linear_int8
+from tvm_vacc.artifact.manifest import StoredWeights
+from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.quantize.round_to_nearest import UnquantizableError, round_to_nearest
+from tvm_vacc.quantize.scheme import ROUND_TO_NEAREST, SCHEMES
+
+Quantizer = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+"""``(weight [out, in], bits, group_size) -> codes [out, in] int8, scales [out, groups] fp32``."""
+
+QUANTIZERS: dict[str, Quantizer] = {ROUND_TO_NEAREST: round_to_nearest}
+"""What chooses codes, by the name in the plan."""
 
 
-def pack_weight(weight: PackedWeight, source: TensorRef) -> np.ndarray:
-    """Read `source` and return it in the dtype and layout of `weight`.
+_SHORT_NAMES = {relax: short for short, relax in RELAX_DTYPES.items()}
+
+
+def pack_weight(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> tuple[np.ndarray, ...]:
+    """Read the sources of `weight` and return its tensors, in their dtypes and layout.
+
+    The memory needed is that of the sources and of the result, and for codes once more the
+    codes. NumPy releases the lock: threads may make several weights at once.
+
+    Of a weight with one source that is not transposed, 64 n rows make the n blocks of these rows:
+    a tensor that is too large for memory may be made piece by piece.
 
     Raises:
-        CheckpointError: a value does not fit the range of fp16.
+        CheckpointError: a value does not fit the range of fp16, or is not finite where it is to
+            be quantised.
     """
-    array = source.read()
-    if weight.dtype == "float16" and source.dtype != "float16":
-        _check_fp16_range(array, source)
+    if weight.quantized is not None:
+        return _packed_codes(weight, *_codes(weight, sources))
+    [made] = weight.tensors
+    array = _joined(weight.sources, sources, check_fp16=made.dtype == "float16")
     if weight.layout == LINEAR:
-        return pack_linear_weight(array.T if weight.transposed else array, weight.dtype)
-    return array.astype(NUMPY_DTYPES[weight.dtype], copy=False)
+        return (pack_linear_weight(array, made.dtype),)
+    return (array.astype(NUMPY_DTYPES[made.dtype], copy=False),)
+
+
+def storage_report(
+    plan: Iterable[PackedWeight], sources: Mapping[str, TensorRef]
+) -> tuple[StoredWeights, ...]:
+    """Return what the weights of `plan` are stored as, those alike together, largest first."""
+    alike: dict[tuple[Kind, str, str, int], list[PackedWeight]] = {}
+    for weight in plan:
+        how = weight.quantized
+        stored_as = _SHORT_NAMES[weight.tensors[0].dtype] if how is None else how.scheme
+        quantizer = "" if how is None else how.quantizer
+        grouped = how is not None and SCHEMES[how.scheme].weight_bits < 8
+        group_size = how.group_size if how is not None and grouped else 0
+        alike.setdefault((weight.kind, stored_as, quantizer, group_size), []).append(weight)
+    report = [
+        StoredWeights(
+            *key,
+            matrices=sum(len(weight.sources) for weight in weights),
+            weights=sum(prod(sources[s.name].shape) for w in weights for s in w.sources),
+            bytes=sum(tensor.nbytes for tensor in tensors_of(weights)),
+        )
+        for key, weights in alike.items()
+    ]
+    return tuple(sorted(report, key=lambda stored: -stored.bytes))
+
+
+def _codes(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise; the sources' memory is free when this returns."""
+    how = weight.quantized
+    assert how is not None
+    quantize, bits = QUANTIZERS[how.quantizer], SCHEMES[how.scheme].weight_bits
+    try:
+        return quantize(_joined(weight.sources, sources), bits, how.group_size)
+    except UnquantizableError as problem:
+        files = ", ".join(sorted({str(sources[source.name].file) for source in weight.sources}))
+        raise CheckpointError(
+            f"{files}: {weight.name} holds {problem}",
+            "a weight that is not finite cannot be quantised: download or convert it again",
+        ) from problem
+
+
+def _packed_codes(
+    weight: PackedWeight, codes: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    if weight.layout == LINEAR_INT8:
+        return pack_linear_int8(codes), scales[:, 0].copy()
+    if weight.layout == LINEAR_INT4:
+        assert weight.quantized is not None
+        return pack_linear_int4(codes, scales, weight.quantized.group_size)
+    assert weight.layout == CODES, weight.layout
+    return codes, scales
+
+
+def _joined(
+    parts: tuple[Source, ...], sources: Mapping[str, TensorRef], *, check_fp16: bool = False
+) -> np.ndarray:
+    """Read `parts`, one below the other."""
+    arrays = []
+    for part in parts:
+        source = sources[part.name]
+        array = source.read()
+        if check_fp16 and source.dtype != "float16":
+            _check_fp16_range(array, source)
+        arrays.append(array.T if part.transposed else array)
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _check_fp16_range(array: np.ndarray, source: TensorRef) -> None:

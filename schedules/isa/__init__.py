@@ -1,5 +1,29 @@
 """What a kernel may assume of the instruction set, read from the target and nothing else."""
 
-from schedules.isa.features import AVX2, AVX512, NEON, PORTABLE, Isa, current_isa, isa_of
+from schedules.isa.features import (
+    AVX2,
+    AVX2_VNNI,
+    AVX512,
+    AVX512_BF16,
+    AVX512_VNNI,
+    NEON,
+    PORTABLE,
+    PRODUCTS,
+    Isa,
+    current_isa,
+    isa_of,
+)
 
-__all__ = ["AVX2", "AVX512", "NEON", "PORTABLE", "Isa", "current_isa", "isa_of"]
+__all__ = [
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX512",
+    "AVX512_BF16",
+    "AVX512_VNNI",
+    "NEON",
+    "PORTABLE",
+    "PRODUCTS",
+    "Isa",
+    "current_isa",
+    "isa_of",
+]

@@ -7,26 +7,41 @@ from dataclasses import dataclass
 import tvm
 from tvm.target import codegen
 
+PRODUCTS = ("bf16", "fp32")
+"""What fp32 values and 16-bit ones are multiplied in; sums are fp32."""
+
 
 @dataclass(frozen=True)
 class Isa:
     """The instruction set that kernels are generated for.
 
     Attributes:
-        name: ``avx512``, ``avx2``, ``neon`` or ``portable``.
+        name: ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``, ``neon`` or
+            ``portable``.
         lanes: fp32 lanes of one vector register.
         registers: architectural vector registers; bounds the accumulators of a tile.
         converts_half: fp16 to fp32 is an instruction; without it LLVM calls a library, a lane
             at a time.
+        dots_bf16: dot products of bf16 pairs with fp32 sums are an instruction
+            (`schedules.isa.bf16_dot`).
+        dots_bytes: dot products of four bytes with int32 sums are an instruction
+            (`schedules.isa.vnni`).
     """
 
     name: str
     lanes: int
     registers: int
     converts_half: bool
+    dots_bf16: bool = False
+    dots_bytes: bool = False
 
 
+AVX512_BF16 = Isa(
+    "avx512_bf16", lanes=16, registers=32, converts_half=True, dots_bf16=True, dots_bytes=True
+)
+AVX512_VNNI = Isa("avx512_vnni", lanes=16, registers=32, converts_half=True, dots_bytes=True)
 AVX512 = Isa("avx512", lanes=16, registers=32, converts_half=True)
+AVX2_VNNI = Isa("avx2_vnni", lanes=8, registers=16, converts_half=True, dots_bytes=True)
 AVX2 = Isa("avx2", lanes=8, registers=16, converts_half=True)
 NEON = Isa("neon", lanes=4, registers=32, converts_half=True)
 PORTABLE = Isa("portable", lanes=4, registers=16, converts_half=False)
@@ -40,9 +55,12 @@ def isa_of(target: tvm.target.Target | None) -> Isa:
     if target is None or target.kind.name != "llvm":
         return PORTABLE
     if codegen.target_has_features(["avx512f", "avx512bw"], target):
-        return AVX512
+        if not codegen.target_has_features("avx512vnni", target):
+            return AVX512
+        bf16 = codegen.target_has_features("avx512bf16", target)
+        return AVX512_BF16 if bf16 else AVX512_VNNI
     if codegen.target_has_features(["avx2", "fma", "f16c"], target):
-        return AVX2
+        return AVX2_VNNI if codegen.target_has_features("avxvnni", target) else AVX2
     # 32-bit Arm has NEON too, with half the registers and no fp16 conversion to rely on.
     triple = str(target.attrs.get("mtriple", ""))
     if triple.startswith("aarch64") and codegen.target_has_features("neon", target):

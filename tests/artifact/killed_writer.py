@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tvm_vacc.artifact import replace
-from tvm_vacc.artifact.manifest import Manifest
+from tvm_vacc.artifact.manifest import FileEntry, Manifest
 from tvm_vacc.artifact.mapped_weights import map_weights
 from tvm_vacc.artifact.store import ArtifactWriter, open_artifact
+from tvm_vacc.artifact.weights_file import WeightsWriter
 from tvm_vacc.errors import ArtifactError
 
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
@@ -30,9 +31,10 @@ def write(destination: Path, value: int, tensors: int = 2) -> None:
     array = np.full(5000, value, np.int32)
     entries = [(f"w{index}", array.shape, "int32") for index in range(tensors)]
     with ArtifactWriter(destination) as writer:
-        with writer.weights("weights.safetensors", entries) as weights:
+        with WeightsWriter(writer.directory / "weights.safetensors", entries) as weights:
             for name, *_ in entries:
                 weights.append(name, array)
+        writer.adopt(weights.path.name, FileEntry(weights.sha256, weights.nbytes))
         (writer.directory / "text").mkdir()
         (writer.directory / "text" / "a.txt").write_text(str(value))
         writer.commit(Manifest(str(value), "graph", "llvm", "fp32", weights=(weights.path.name,)))

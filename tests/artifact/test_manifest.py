@@ -58,12 +58,6 @@ def test_version_comes_first_for_readers_of_every_version() -> None:
     assert document["format_version"] == 1
 
 
-def test_caches_tell_their_pages(tmp_path: Path) -> None:
-    assert FULL.cache_shapes == ((2, 32, 16), (2, 16, 32))
-    assert FULL.kv_dtype == "bfloat16"
-    assert Manifest(name="x", kind="graph", target="llvm", dtype="fp32").kv_dtype == ""
-
-
 @pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5, [1]])
 def test_another_version_is_refused(tmp_path: Path, version: object) -> None:
     document = json.loads(FULL.to_json()) | {"format_version": version}

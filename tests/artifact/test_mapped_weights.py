@@ -109,7 +109,7 @@ def test_truncation_is_refused_at_every_length(tmp_path: Path) -> None:
 
 def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(ArtifactError, match="cannot be mapped"):
+        with pytest.raises(ArtifactError, match="cannot be read"):
             map_weights(path)
 
 

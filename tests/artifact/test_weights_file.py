@@ -95,7 +95,7 @@ def test_one_too_many_and_one_too_few_are_refused(tmp_path: Path) -> None:
         writer.append("a", one)
     entries = [("a", (1,), "float32"), ("b", (1,), "float32")]
     with (
-        pytest.raises(ValueError, match="b: was announced and never came"),
+        pytest.raises(ValueError, match="b: was announced, never came"),
         WeightsWriter(tmp_path / "w", entries) as writer,
     ):
         writer.append("a", one)

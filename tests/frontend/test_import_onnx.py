@@ -39,7 +39,7 @@ def test_mlp(tmp_path: Path, external: bool) -> None:
     model = import_onnx(path)
     main = model.module["main"]
     assert (model.inputs, model.outputs) == (("x",), ("y",))
-    assert list(model.weights) == (["w1", "b1", "w2"] if external else [])
+    assert list(model.weights) == (["w1", "b1", "w2"] if external else ["w1", "w2"])
     assert [param.name for param in main.params] == ["x", *model.weights]
     assert int(main.attrs["num_input"]) == 1
     x = np.random.default_rng(1).standard_normal((5, 8), dtype=np.float32)

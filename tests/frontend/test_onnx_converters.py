@@ -123,3 +123,23 @@ def test_shape_arithmetic_and_open_slices(tmp_path: Path) -> None:
     )  # fmt: skip
     x = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
     assert_equals_onnx_runtime(path, {"x": x}, atol=0)
+
+
+def test_slice_of_the_last_seq_as_positions_are_cut_from_a_mask(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "slice.onnx",
+        [
+            helper.make_node("Shape", ["ids"], ["size"], start=0, end=1),
+            helper.make_node("Squeeze", ["size"], ["scalar"]),
+            helper.make_node("Neg", ["scalar"], ["negative"]),
+            helper.make_node("Reshape", ["negative", "flat"], ["begin"]),
+            helper.make_node("Slice", ["x", "begin", "end", "axis"], ["tail"]),
+            helper.make_node("Add", ["tail", "ids"], ["y"]),
+        ],
+        [value("x", ["past+seq"]), value("ids", ["seq"]), value("past", ["past"])],
+        [value("y", ["seq"])],
+        {"end": np.array([2**63 - 1]), "axis": np.array([0]), "flat": np.array([-1])},
+    )
+    x, ids = np.arange(8, dtype=np.float32), np.ones(3, np.float32)
+    inputs = {"x": x, "ids": ids, "past": np.zeros(5, np.float32)}
+    assert_equals_onnx_runtime(path, inputs, atol=0)

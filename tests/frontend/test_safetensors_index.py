@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from tests.frontend.one_line import one_line_error
+from tvm_vacc import safetensors_header
 from tvm_vacc.errors import CheckpointError
-from tvm_vacc.frontend import safetensors_index
 from tvm_vacc.frontend.safetensors_index import (
     INDEX_FILE,
     SINGLE_FILE,
@@ -85,7 +85,7 @@ def test_short_file_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 
 def test_oversized_header_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safetensors_index, "MAX_SAFETENSORS_HEADER", 10)
+    monkeypatch.setattr(safetensors_header, "MAX_SAFETENSORS_HEADER", 10)
     path = write_raw(tmp_path / SINGLE_FILE, {"a": F32_2}, b"\0" * 8)
     one_line_error(lambda: read_safetensors_header(path), names="at most 10")
 

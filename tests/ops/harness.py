@@ -11,7 +11,6 @@ import tvm
 from tvm import relax, tirx
 from tvm.target import codegen
 
-from schedules.isa import isa_of
 from tvm_vacc.ops._registry import VaccOp
 from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
@@ -21,9 +20,8 @@ FLOAT_DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 def host_targets() -> list[Any]:
     """Return the targets to test on this machine: the generic one, and every wider it can run."""
     host = tvm.target.Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()})
-    wider = {"avx2": ["x86-64-v3"], "avx512": ["x86-64-v3", "znver4"]}
-    cpus = wider.get(isa_of(host).name, [])
-    return ["llvm", *({"kind": "llvm", "mcpu": mcpu} for mcpu in cpus if runs(mcpu, host))]
+    cpus = [mcpu for mcpu in ("x86-64-v3", "znver4") if runs(mcpu, host)]
+    return ["llvm", *({"kind": "llvm", "mcpu": mcpu} for mcpu in cpus)]
 
 
 def runs(mcpu: str, host: tvm.target.Target) -> bool:

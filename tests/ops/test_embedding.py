@@ -38,3 +38,31 @@ def test_ids_outside_read_first_or_last_row(dtype: type) -> None:
 def test_ids_must_be_integers() -> None:
     with pytest.raises(Exception, match="int32 or int64"):
         run_op(embedding, [np.zeros((4, 3), np.float32), np.zeros(2, np.float32)])
+
+
+@pytest.mark.parametrize("target", host_targets(), ids=target_name)
+@pytest.mark.parametrize("hidden", [1, 17, 100])
+def test_codes_are_multiplied_by_the_scale_of_their_row(hidden: int, target: Any) -> None:
+    rng = np.random.default_rng(hidden)
+    codes = rng.integers(-128, 128, (11, hidden), dtype=np.int8)
+    scales = rng.uniform(-2, 2, (11, 1)).astype(np.float32)
+    types = [(codes.shape, "int8"), (("seq",), "int32"), (scales.shape, "float32")]
+    ids = np.array([10, -3, 0, 4, 99], np.int32)
+    want = (codes * scales)[[10, 0, 0, 4, 10]]
+    np.testing.assert_array_equal(compile_op(embedding, types, target)(codes, ids, scales), want)
+    np.testing.assert_array_equal(embedding.reference(codes, ids, scales), want)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales", "message"),
+    [
+        (np.int8, [], "codes have scales"),
+        (np.float32, [(4, 1)], "codes"),
+        (np.int8, [(3, 1)], "fit"),
+    ],
+)
+def test_scales_must_fit(dtype: type, scales: list[tuple[int, int]], message: str) -> None:
+    arrays = [np.zeros((4, 3), dtype), np.zeros(2, np.int32)]
+    arrays += [np.zeros(shape, np.float32) for shape in scales]
+    with pytest.raises(TypeError, match=message):
+        run_op(embedding, arrays)

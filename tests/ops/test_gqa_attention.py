@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import tvm
 from tvm import relax, tirx
 
 from schedules.kv_cache import key_cache_shape, value_cache_shape
-from tests.ops.harness import run_op, to_numpy, to_tvm
+from tests.ops.harness import host_targets, run_op, target_name, to_numpy, to_tvm
 from tvm_vacc.ops import gqa_attention, kv_append
 
 HEADS, KV_HEADS, HEAD_DIM, SCALE = 4, 2, 32, 32**-0.5
@@ -23,9 +25,9 @@ def test_reference_of_one_head_by_hand() -> None:
     """Two positions whose scores are 0 and ln 3: weights 1/4 and 3/4."""
     query = np.zeros((1, 1, 1, 16), np.float32)
     query[..., 0] = 1
-    key_cache = np.zeros(key_cache_shape(1, 1, 16), np.float32)
+    key_cache = np.zeros(key_cache_shape(1, 1, 16, "float32"), np.float32)
     key_cache[0, 0, 0, 1] = 2 * np.log(3)
-    value_cache = np.zeros(value_cache_shape(1, 1, 16), np.float32)
+    value_cache = np.zeros(value_cache_shape(1, 1, 16, "float32"), np.float32)
     value_cache[0, 0, 0], value_cache[0, 0, 1] = 4, 8
     index = [np.array([[0]], np.int32), np.array([0, 1], np.int32), np.array([2], np.int32)]
     got = gqa_attention.reference(query, key_cache, value_cache, *index, scale=0.5)
@@ -38,19 +40,29 @@ def test_matches_reference(leading: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     arrays = [
         rng.standard_normal((*leading, HEADS, HEAD_DIM), dtype=np.float32),
-        rng.standard_normal(key_cache_shape(8, KV_HEADS, HEAD_DIM)).astype(ml_dtypes.bfloat16),
-        rng.standard_normal(value_cache_shape(8, KV_HEADS, HEAD_DIM)).astype(ml_dtypes.bfloat16),
+        *(
+            rng.standard_normal(shape(8, KV_HEADS, HEAD_DIM, "bfloat16")).astype(ml_dtypes.bfloat16)
+            for shape in (key_cache_shape, value_cache_shape)
+        ),
         rng.permutation(8)[:6].reshape(3, 2).astype(np.int32),
         np.array([0, 4, 4, 6], np.int32),
         np.array([20, 5, 2], np.int32),
     ]
-    got = run_op(gqa_attention, arrays, scale=SCALE)
+    got = run_op(gqa_attention, arrays, scale=SCALE, products="bf16")
     want = gqa_attention.reference(*arrays, scale=SCALE)
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
 
 
-def test_one_graph_appends_and_attends_at_any_size() -> None:
-    """Symbolic tokens, pages and rows; the caches passed in hold the new positions afterwards."""
+@pytest.mark.parametrize(
+    ("target", "products"),
+    [("llvm", "bf16"), *((target, "fp32") for target in host_targets())],
+    ids=lambda value: value if isinstance(value, str) else target_name(value),
+)
+def test_one_graph_appends_and_attends_at_any_size(target: Any, products: str) -> None:
+    """Symbolic tokens, pages and rows; the caches passed in hold the new positions afterwards.
+
+    Exact to fp32: no target rounds queries or weights where products are fp32.
+    """
     tokens, pages, rows, row_pages = (
         tirx.Var(name, "int64") for name in ("tokens", "pages", "rows", "row_pages")
     )
@@ -62,8 +74,12 @@ def test_one_graph_appends_and_attends_at_any_size() -> None:
         "page_table": tensor(rows, row_pages, dtype="int32"),
         "query_start": tensor(rows + 1, dtype="int32"),
         "kv_lens": tensor(rows, dtype="int32"),
-        "key_cache": tensor(*key_cache_shape(pages, KV_HEADS, HEAD_DIM), dtype="float16"),
-        "value_cache": tensor(*value_cache_shape(pages, KV_HEADS, HEAD_DIM), dtype="float16"),
+        "key_cache": tensor(
+            *key_cache_shape(pages, KV_HEADS, HEAD_DIM, "float16"), dtype="float16"
+        ),
+        "value_cache": tensor(
+            *value_cache_shape(pages, KV_HEADS, HEAD_DIM, "float16"), dtype="float16"
+        ),
     }
     var = {name: relax.Var(name, ty) for name, ty in types.items()}
     builder = relax.BlockBuilder()
@@ -74,10 +90,14 @@ def test_one_graph_appends_and_attends_at_any_size() -> None:
             )
             index = [var[name] for name in ("page_table", "query_start", "kv_lens")]
             out = builder.emit_output(
-                gqa_attention(var["query"], caches[0], caches[1], *index, scale=SCALE)
+                gqa_attention(
+                    var["query"], caches[0], caches[1], *index, scale=SCALE, products=products
+                )
             )
         builder.emit_func_output(out)
-    main = relax.VirtualMachine(tvm.compile(builder.get(), target="llvm"), tvm.cpu())["main"]
+    main = relax.VirtualMachine(
+        tvm.compile(builder.get(), target=tvm.target.Target(target)), tvm.cpu()
+    )["main"]
 
     rng = np.random.default_rng(0)
     for lens in ([1], [3, 33]):
@@ -100,7 +120,7 @@ def test_one_graph_appends_and_attends_at_any_size() -> None:
             np.array(lens, np.int32),
         ]
         caches = [
-            np.full(shape(page_count, KV_HEADS, HEAD_DIM), np.nan, np.float16)
+            np.full(shape(page_count, KV_HEADS, HEAD_DIM, "float16"), np.nan, np.float16)
             for shape in (key_cache_shape, value_cache_shape)
         ]
         tensors = [to_tvm(cache) for cache in caches]
@@ -119,12 +139,12 @@ def test_one_graph_appends_and_attends_at_any_size() -> None:
 def test_type_errors(heads: int, cache_heads: int, dtypes: tuple[str, str]) -> None:
     types = [
         tensor(1, 2, heads, HEAD_DIM),
-        tensor(*key_cache_shape(3, cache_heads, HEAD_DIM), dtype=dtypes[0]),
-        tensor(*value_cache_shape(3, cache_heads, HEAD_DIM), dtype=dtypes[1]),
+        tensor(*key_cache_shape(3, cache_heads, HEAD_DIM, "float16"), dtype=dtypes[0]),
+        tensor(*value_cache_shape(3, cache_heads, HEAD_DIM, "float16"), dtype=dtypes[1]),
         tensor(1, 3, dtype="int32"),
         tensor(2, dtype="int32"),
         tensor(1, dtype="int32"),
     ]
     arguments = [relax.Var(f"arg{i}", ty) for i, ty in enumerate(types)]
     with pytest.raises(TypeError, match="gqa_attention"):
-        relax.BlockBuilder().normalize(gqa_attention(*arguments, scale=1.0))
+        relax.BlockBuilder().normalize(gqa_attention(*arguments, scale=1.0, products="bf16"))

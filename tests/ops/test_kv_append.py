@@ -12,13 +12,16 @@ from tvm_vacc.ops import kv_append
 
 def test_reference_by_hand() -> None:
     """Slot 35 is offset 3 of page 2."""
-    caches = [np.zeros(shape(3, 1, 16)) for shape in (key_cache_shape, value_cache_shape)]
-    new = [np.full((1, 2, 1, 16), fill, np.float32) for fill in (1, 2)]
+    caches = [
+        np.zeros(shape(3, 1, 16, "float16"), np.float16)
+        for shape in (key_cache_shape, value_cache_shape)
+    ]
+    new = [np.arange(fill, fill + 32, dtype=np.float32).reshape(1, 2, 1, 16) for fill in (1, 101)]
     key_cache, value_cache = kv_append.reference(*caches, *new, np.array([-1, 35], np.int32))
-    assert key_cache.sum() == 16
-    assert (key_cache[2, 0, :, 3] == 1).all()
-    assert value_cache.sum() == 32
-    assert (value_cache[2, 0, 3, :] == 2).all()
+    assert np.count_nonzero(key_cache) == np.count_nonzero(value_cache) == 16
+    # Dimensions 2 i and 2 i + 1 of the key are word 3 of line i, the value high halves of line 1.
+    np.testing.assert_array_equal(key_cache[2, 0, :, 6:8].reshape(-1), np.arange(17, 33))
+    np.testing.assert_array_equal(value_cache[2, 0, 1, 1::2], np.arange(117, 133))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
@@ -26,7 +29,7 @@ def test_reference_by_hand() -> None:
 def test_matches_reference(dtype: type, leading: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     caches = [
-        rng.standard_normal(shape(4, 2, 32)).astype(dtype)
+        rng.standard_normal(shape(4, 2, 32, np.dtype(dtype).name)).astype(dtype)
         for shape in (key_cache_shape, value_cache_shape)
     ]
     new = [rng.standard_normal((*leading, 2, 32), dtype=np.float32) for _ in range(2)]
@@ -48,8 +51,8 @@ def test_matches_reference(dtype: type, leading: tuple[int, int]) -> None:
 )
 def test_type_errors(value_dim: int, cache_dim: int, dtypes: tuple[str, str]) -> None:
     types = [
-        relax.TensorType(key_cache_shape(3, 2, cache_dim), dtypes[0]),
-        relax.TensorType(value_cache_shape(3, 2, cache_dim), dtypes[1]),
+        relax.TensorType(key_cache_shape(3, 2, cache_dim, "float16"), dtypes[0]),
+        relax.TensorType(value_cache_shape(3, 2, cache_dim, "float16"), dtypes[1]),
         relax.TensorType([1, 4, 2, 32], "float32"),
         relax.TensorType([1, 4, 2, value_dim], "float32"),
         relax.TensorType([4], "int32"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def attention(
     layers: int = 1,
     values_of: str = "own layer",
     returned: bool = True,
-    positions_from: str = "input",
+    positions_from: Callable[..., relax.Expr] | None = None,
     width: int = WIDTH,
 ) -> ir.IRModule:
     """``main(input_ids, position_ids, past..., ) -> (attended..., present...)``.
@@ -75,8 +76,8 @@ def attention(
             logits = masked(emit, mask, scores, positions, batch, seq, past)
             weights = emit(relax.op.nn.softmax(logits, axis=softmax_axis))
             outputs.append(emit(relax.op.matmul(weights, repeated(value))))
-        if positions_from == "past":
-            absolute = emit(relax.op.arange(past, past + seq, 1, "float32"))
+        if positions_from:
+            absolute = emit(relax.op.astype(positions_from(emit, seq, past), "float32"))
             outputs.append(emit(relax.op.cos(absolute)))
         flat = [present for layer in presents for present in layer]
         return outputs + flat if returned else outputs

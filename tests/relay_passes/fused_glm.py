@@ -35,7 +35,11 @@ class FusedGlm:
         ]
         cache_dims = spec.kv_heads, spec.head_dim
         caches = [
-            _var(f"cache.{layer}.{kind}", (pages, *shape(1, *cache_dims)[1:]), self.cache_dtype)
+            _var(
+                f"cache.{layer}.{kind}",
+                shape(pages, *cache_dims, self.cache_dtype),
+                self.cache_dtype,
+            )
             for layer in range(spec.layers)
             for kind, shape in (("key", key_cache_shape), ("value", value_cache_shape))
         ]
@@ -103,7 +107,14 @@ class FusedGlm:
         keys, values = (self._emit(relax.TupleGetItem(both, index)) for index in range(2))
         attended = self._emit(
             ops.gqa_attention(
-                q, keys, values, page_table, query_start, kv_lens, scale=spec.head_dim**-0.5
+                q,
+                keys,
+                values,
+                page_table,
+                query_start,
+                kv_lens,
+                scale=spec.head_dim**-0.5,
+                products="bf16",
             )
         )
         attended = self._emit(relax.op.reshape(attended, [1, self.seq, spec.heads * spec.head_dim]))

@@ -11,6 +11,7 @@ from tvm import ir, relax
 from relay_passes.base import Pass
 from relay_passes.cancel_transposes import CancelTransposes
 from relay_passes.canonicalize import Canonicalize
+from relay_passes.find_positions import FindPositions
 from relay_passes.fuse_embedding import FuseEmbedding
 from relay_passes.fuse_gqa_attention import FuseGqaAttention
 from relay_passes.fuse_linear import FuseLinear
@@ -31,7 +32,12 @@ FUSIONS: tuple[Pass, ...] = (
 )
 """The passes before the cache: their results take and return what the ONNX file does."""
 
-CACHE: tuple[Pass, ...] = (RewriteKvCache(), FuseGqaAttention(), CancelTransposes())
+CACHE: tuple[Pass, ...] = (
+    RewriteKvCache(),
+    FuseGqaAttention(),
+    FindPositions(),
+    CancelTransposes(),
+)
 
 
 def fused(path: Path) -> tuple[ImportedModel, ir.IRModule]:

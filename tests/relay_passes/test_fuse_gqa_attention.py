@@ -14,7 +14,6 @@ from relay_passes.rewrite_kv_cache import RewriteKvCache
 from relay_passes.rewriter import rebuild, replace_main
 from tests.relay_passes.attention_graph import HEADS, SCALE, WIDTH, attention
 from tests.relay_passes.running import apply, run_main
-from tvm_vacc.errors import PassError
 
 
 def paged(**changes: Any) -> ir.IRModule:
@@ -98,11 +97,6 @@ def test_one_mask_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert FuseGqaAttention().apply(paged(layers=3)).matches == 3
     assert len(judged) == 1
-
-
-def test_positions_from_the_length_of_the_past_are_refused() -> None:
-    with pytest.raises(PassError, match="position_ids as an input"):
-        FuseGqaAttention().apply(paged(positions_from="past"))
 
 
 def test_swapped_dense_views_stay() -> None:

@@ -5,7 +5,15 @@ import pytest
 from tvm import relax
 
 from relay_passes.pack_weights import PackWeights
-from relay_passes.weight_plan import LINEAR, PLAIN, PackedWeight, read_plan
+from relay_passes.weight_plan import (
+    LINEAR,
+    PLAIN,
+    MadeTensor,
+    PackedWeight,
+    Source,
+    read_plan,
+    tensors_of,
+)
 from schedules.linear_float import packed_shape
 from tests.relay_passes.fused_glm import FusedGlm, tiny_spec
 from tvm_vacc import ops
@@ -20,25 +28,23 @@ def test_every_weight_has_one_entry_in_parameter_order(dtype: str) -> None:
     main = result.module["main"]
     plan = read_plan(main)
     weights = main.params[int(main.attrs["num_input"]) :]
-    assert [weight.name for weight in plan] == [param.name for param in weights]
-    for weight, param in zip(plan, weights, strict=True):
-        assert tuple(int(dim) for dim in param.ty.shape) == weight.shape
-        assert param.ty.dtype == weight.dtype
-    by_source = {weight.source: weight for weight in plan}
+    made = tensors_of(plan)
+    assert [tensor.name for tensor in made] == [param.name for param in weights]
+    for tensor, param in zip(made, weights, strict=True):
+        assert tuple(int(dim) for dim in param.ty.shape) == tensor.shape
+        assert param.ty.dtype == tensor.dtype
+    by_source = {weight.name: weight for weight in plan}
     assert len(by_source) == len(plan)
-    head = by_source["lm_head.weight"]
-    assert head == PackedWeight(
-        "lm_head.weight.linear",
-        "lm_head.weight",
+    assert by_source["lm_head.weight"] == PackedWeight(
+        "head",
+        (Source("lm_head.weight"),),
         LINEAR,
-        False,
-        packed_shape(spec.vocab, spec.hidden),
-        dtype,
+        (MadeTensor("lm_head.weight.linear", packed_shape(spec.vocab, spec.hidden), dtype),),
     )
     assert by_source["model.embed_tokens.weight"].layout == PLAIN
-    assert by_source["model.embed_tokens.weight"].dtype == dtype
-    assert by_source["model.norm.weight"].dtype == "float32"
-    assert by_source["model.layers.0.self_attn.q_proj.bias"].dtype == "float32"
+    assert by_source["model.embed_tokens.weight"].tensors[0].dtype == dtype
+    assert by_source["model.norm.weight"].tensors[0].dtype == "float32"
+    assert by_source["model.layers.0.self_attn.q_proj.bias"].tensors[0].dtype == "float32"
 
 
 def module_with(weight_shape: tuple[int, int], wrap: object) -> object:
@@ -57,8 +63,8 @@ def test_a_transposed_weight_is_packed_through_its_transpose() -> None:
     module = module_with((8, 5), lambda weight: relax.op.permute_dims(weight, [1, 0]))
     result = PackWeights("float32").apply(module)
     [entry] = read_plan(result.module["main"])
-    assert entry.transposed
-    assert entry.shape == packed_shape(5, 8)
+    assert entry.sources == (Source("w", transposed=True),)
+    assert entry.tensors[0].shape == packed_shape(5, 8)
 
 
 def test_a_computed_weight_is_not_packed() -> None:
@@ -68,4 +74,5 @@ def test_a_computed_weight_is_not_packed() -> None:
     result = PackWeights("float32").apply(module)
     assert result.matches == 0
     [entry] = read_plan(result.module["main"])
-    assert entry == PackedWeight("w", "w", PLAIN, False, (5, 8), "float32")
+    made = MadeTensor("w", (5, 8), "float32")
+    assert entry == PackedWeight("other", (Source("w"),), PLAIN, (made,))

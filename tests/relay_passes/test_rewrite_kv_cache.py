@@ -25,8 +25,8 @@ def test_caches_become_parameters_and_presents_leave() -> None:
     assert int(main.attrs["num_input"]) == 10
     key, value = main.params[6].ty, main.params[7].ty
     assert (key.dtype, value.dtype) == ("bfloat16", "bfloat16")
-    assert [int(size) for size in list(key.shape)[1:]] == [2, WIDTH, 16]
-    assert [int(size) for size in list(value.shape)[1:]] == [2, 16, WIDTH]
+    assert [int(size) for size in list(key.shape)[1:]] == [2, WIDTH // 2, 32]
+    assert [int(size) for size in list(value.shape)[1:]] == [2, 8, WIDTH * 2]
     assert int(main.params[0].ty.shape[0]) == 1
     assert isinstance(main.ret_ty, relax.TupleType)
     assert len(main.ret_ty.fields) == 2

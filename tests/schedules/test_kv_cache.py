@@ -31,7 +31,9 @@ def test_matches_reference_to_the_bit(
     special = [0.0, -0.0, np.inf, -np.inf, 65504, 65520, 1e-7, 6e-8, 1.00390625, 1.01171875, 3e38]
     for pages, tokens in ((1, 0), (1, 1), (3, 17), (40, 600)):
         caches = [
-            rng.standard_normal(shape(pages, kv_heads, head_dim)).astype(dtype)
+            rng.standard_normal(shape(pages, kv_heads, head_dim, np.dtype(dtype).name)).astype(
+                dtype
+            )
             for shape in (key_cache_shape, value_cache_shape)
         ]
         new = [
@@ -58,9 +60,12 @@ def test_not_a_number_stays_one(target: str, dtype: str) -> None:
     highest = np.full((1, 1, 16), 0x7FFFFFFF, np.uint32).view(np.float32)
     numpy_dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
     tensors = [
-        to_tvm(np.zeros(shape(1, 1, 16), numpy_dtype))
+        to_tvm(np.zeros(shape(1, 1, 16, dtype), numpy_dtype))
         for shape in (key_cache_shape, value_cache_shape)
     ]
     kernel(to_tvm(quiet), to_tvm(highest), to_tvm(np.array([3], np.int32)), *tensors)
-    assert np.isnan(to_numpy(tensors[0])[0, 0, :, 3]).all()
-    assert np.isnan(to_numpy(tensors[1])[0, 0, 3]).all()
+    key_cache, value_cache = map(to_numpy, tensors)
+    assert np.isnan(key_cache[0, 0, :, 6:8]).all()  # offset 3: the fourth word of every line
+    assert np.isnan(key_cache).sum() == 16
+    assert np.isnan(value_cache[0, 0, 1, 1::2]).all()  # the high halves of the second line
+    assert np.isnan(value_cache).sum() == 16

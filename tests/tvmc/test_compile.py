@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ def test_reports_progress_passes_and_place(
 ) -> None:
     code, out, err = tvmc("compile", tmp_path)
     assert code == 0
-    assert err.splitlines() == [
+    *lines, last = err.splitlines()
+    assert lines == [
         "export: 0/2 layers",
         "export: 2/2 layers",
         "weights: 0 bytes/3.0 MB",
-        "weights: 3.0 MB/3.0 MB",
     ]
+    assert re.fullmatch(r"weights: 3.0 MB/3.0 MB, [\d.]+ \w+/s", last)
     rows = [line.split() for line in out.splitlines()]
     assert rows == [
         ["pass", "matches", "expected", "time"],
@@ -52,7 +54,9 @@ def test_passes_all_options(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: P
     assert code == 0
     assert out.startswith("# after fuse_rope\n# after canonicalize\n")
     (call,) = calls
+    assert callable(call.pop("explain"))
     assert call == {
+        "reuse": True,
         "path": tmp_path,
         "output": Path("there"),
         "target": target,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.tvmc.conftest import Tvmc
-from tvm_vacc.artifact.manifest import Manifest, PassReport
+from tvm_vacc.artifact.manifest import Manifest, PassReport, StoredWeights
 from tvm_vacc.artifact.store import ArtifactWriter
 
 
@@ -19,6 +19,11 @@ def write(directory: Path, file: str = "weights.bin") -> Path:
                 target="tvm_vacc -mcpu=znver4",
                 dtype="bf16",
                 model_spec={"layers": 2},
+                quantization="w4a16",
+                storage=(
+                    StoredWeights("linear", "w4a16", "round_to_nearest", 64, 12, 8000, 4500),
+                    StoredWeights("head", "bf16", "", 0, 1, 1000, 2000),
+                ),
                 passes=(PassReport("fuse_rope", 4, 4, 0.5),),
                 tools={"apache-tvm": "0.27.0"},
             )
@@ -33,6 +38,15 @@ def test_shows_everything(tvmc: Tvmc, tmp_path: Path) -> None:
     assert {"small", "causal_lm", "-mcpu=znver4", "bf16", "layers", "0.27.0"} <= set(words)
     assert words[words.index("fuse_rope") :][:5] == ["fuse_rope", "4", "4", "0.50", "s"]
     assert words[words.index("weights.bin") :][:3] == ["weights.bin", "1.5", "kB"]
+
+
+def test_shows_what_the_weights_are_stored_as(tvmc: Tvmc, tmp_path: Path) -> None:
+    _, out, _ = tvmc("inspect", write(tmp_path / "a"))
+    rows = [line.split() for line in out.splitlines()]
+    assert ["quantization", "w4a16"] in rows
+    linear = ["linear", "w4a16", "round_to_nearest", "64", "12", "8,000", "4.5", "kB", "4.50"]
+    assert linear in rows
+    assert ["head", "bf16", "-", "-", "1", "1,000", "2.0", "kB", "16.00"] in rows
 
 
 def test_long_lines_are_neither_cut_nor_broken(tvmc: Tvmc, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ import pytest
 import tvm_vacc
 from tests.tvmc.conftest import Tvmc
 from tests.tvmc.fakes import CHECKPOINT
-from tvm_vacc.errors import VaccError
+from tvm_vacc.errors import VaccError, VaccWarning
 from tvm_vacc.tvmc import main as main_module
 
 HEAVY = ("tvm", "torch", "transformers", "onnx", "numpy", "tokenizers", "rich", "prompt_toolkit")
-SUBCOMMANDS = ("compile", "generate", "chat", "run", "inspect")
+SUBCOMMANDS = ("compile", "generate", "chat", "run", "inspect", "profile")
 
 
 def test_no_subcommand_prints_help(tvmc: Tvmc) -> None:
@@ -31,6 +32,21 @@ def test_every_subcommand_has_help_with_an_example(tvmc: Tvmc, name: str) -> Non
     code, out, _ = tvmc(name, "--help")
     assert code == 0
     assert f"  tvmc {name} " in out
+
+
+def test_a_warning_of_ours_is_one_line_on_stderr(
+    tvmc: Tvmc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_arguments: object, **_options: object) -> int:
+        warnings.simplefilter("always")
+        warnings.warn("slow; hurry", VaccWarning, stacklevel=1)
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(main_module.cli, "main", warn)
+    with pytest.warns(UserWarning, match="not ours") as others:
+        assert tvmc("compile") == (0, "", "Warning: slow; hurry\n")
+    assert len(others) == 1
 
 
 def test_version(tvmc: Tvmc) -> None:
@@ -175,9 +191,10 @@ def test_runs_as_a_module() -> None:
 
 
 SLOW_GENERATE = """
-import sys, tvm_vacc
+import signal, sys, tvm_vacc
 from tests.tvmc.fakes import FakeModel
 from tvm_vacc.tvmc.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
 tvm_vacc.load = lambda path, threads: FakeModel("one two three four five", delay=0.3)
 sys.exit(main(["generate", sys.argv[1], "--prompt", "a"]))
 """

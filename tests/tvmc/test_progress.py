@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console
 
@@ -36,3 +37,22 @@ def test_plain_lines_are_few(monkeypatch) -> None:
 
 def test_no_bars_where_nothing_is_done() -> None:
     assert shown(False, []) == ""
+
+
+def test_bytes_have_a_speed_and_an_end_apart_from_what_was_there(monkeypatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(_progress, "SECONDS_BETWEEN_LINES", 0.0)
+    steps = [
+        Progress("weights", 0, 10_000_000, "bytes", "0/3 weights"),
+        Progress("weights", 4_000_000, 10_000_000, "bytes", "1/3 weights", 4_000_000),
+        Progress("weights", 7_000_000, 10_000_000, "bytes", "2/3 weights", 4_000_000),
+        Progress("weights", 10_000_000, 10_000_000, "bytes", "3/3 weights", 4_000_000),
+    ]
+    lines = shown(False, steps).splitlines()
+    assert lines[:2] == [
+        "weights: 0 bytes/10.0 MB, 0/3 weights",
+        "weights: 4.0 MB/10.0 MB, 1/3 weights",
+    ]
+    assert re.fullmatch(r"weights: 7.0 MB/10.0 MB, 2/3 weights, [\d.]+ kB/s, \d+ s left", lines[2])
+    assert re.fullmatch(r"weights: 10.0 MB/10.0 MB, 3/3 weights, [\d.]+ kB/s", lines[3])

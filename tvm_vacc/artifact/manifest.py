@@ -59,12 +59,14 @@ class PassReport:
         matches: how often it matched.
         expected: how often the model's structure demands; None where nothing is demanded.
         seconds: time it took.
+        note: what else is to be said of it; mostly nothing.
     """
 
     name: str
     matches: Count
     expected: Count | None
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -83,6 +85,34 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class StoredWeights:
+    """Weights of one kind that are stored alike.
+
+    Attributes:
+        kind: what they are for; the head is the last linear of a language model.
+        stored_as: `fp16`, `bf16`, `fp32`, or a quantised scheme: `w8a16`, `w8a8`, `w4a16`.
+        quantizer: what chose the codes; empty where there are none.
+        group_size: inputs that share a scale; 0 where there are no codes.
+        matrices: how many tensors of the model they are.
+        weights: how many numbers.
+        bytes: what they take in the weight files, scales and filling included.
+    """
+
+    kind: Literal["linear", "head", "embedding", "other"]
+    stored_as: str
+    quantizer: str
+    group_size: Count
+    matrices: Count
+    weights: Count
+    bytes: Count
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight, scales and filling included."""
+        return 8 * self.bytes / max(1, self.weights)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Manifest:
     """What an artefact is and holds.
 
@@ -90,8 +120,9 @@ class Manifest:
         name: of the artefact.
         kind: `causal_lm` generates text; `graph` maps inputs to outputs.
         target: the TVM target it was compiled for, as `str(target)` or JSON.
-        dtype: `fp16`, `bf16` or `fp32`: what weights are stored as.
+        dtype: `fp16`, `bf16` or `fp32`: what weights that are not quantised are stored as.
         quantization: `none`, or a type of `frontend.quantize.type`.
+        products: what linears over weights that are not quantised multiply in.
         functions: names that the compiled module exports.
         model_spec: the model's structure; for readers who know the model.
         prefill: prefill bucket in tokens; 0 for a graph.
@@ -102,6 +133,7 @@ class Manifest:
         inputs: of a graph.
         outputs: of a graph.
         weights: names of the safetensors files that hold the weights.
+        storage: what the weights are stored as, by kind.
         parameters: names of weights in the order the compiled function takes them.
         files: size and hash of every file but the manifest, by name relative to the artefact;
             filled by `ArtifactWriter`.
@@ -116,6 +148,7 @@ class Manifest:
     target: str
     dtype: str
     quantization: str = "none"
+    products: Literal["bf16", "fp32"] = "fp32"
     functions: tuple[str, ...] = ()
     model_spec: dict[str, Any] = dataclasses.field(default_factory=dict)
     prefill: Count = 0
@@ -125,24 +158,13 @@ class Manifest:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     weights: tuple[str, ...] = ()
+    storage: tuple[StoredWeights, ...] = ()
     parameters: tuple[str, ...] = ()
     files: dict[str, FileEntry] = dataclasses.field(default_factory=dict)
     passes: tuple[PassReport, ...] = ()
     passport: dict[str, Any] | None = None
     tools: dict[str, str] = dataclasses.field(default_factory=dict)
     created: str = dataclasses.field(default_factory=_utc_now)
-
-    @property
-    def cache_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of one page of every cache tensor."""
-        return tuple(
-            tuple(dim for dim in cache.shape[1:] if isinstance(dim, int)) for cache in self.caches
-        )
-
-    @property
-    def kv_dtype(self) -> str:
-        """What the KV cache is stored as, as Relax names it; empty for a graph."""
-        return self.caches[0].dtype if self.caches else ""
 
     def to_json(self) -> str:
         """Return the content of manifest.json: format and version first, its own hash last.

@@ -5,23 +5,17 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tvm_vacc.artifact.manifest import COMPILE_AGAIN
-from tvm_vacc.artifact.weights_file import (
-    HEADER_LENGTH,
-    PADDING_PREFIX,
-)
-from tvm_vacc.dtypes import FORMAT_DTYPES, NUMPY_DTYPES
+from tvm_vacc.artifact.weights_file import PADDING_PREFIX
+from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
-from tvm_vacc.limits import MAX_SAFETENSORS_HEADER, WEIGHT_ALIGNMENT
-from tvm_vacc.safe_io import parse_json
-
-_MAX_DIMENSIONS = 32  # NumPy's own limit before version 2
+from tvm_vacc.limits import WEIGHT_ALIGNMENT
+from tvm_vacc.safetensors_header import HeaderReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,62 +79,27 @@ def map_weights(path: Path) -> dict[str, MappedTensor]:
         ArtifactError: the file is missing, truncated, or its header is not what the format and
             the alignment demand.
     """
+    entries = HeaderReader(ArtifactError, COMPILE_AGAIN).read(path)
     try:
         with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            if size < HEADER_LENGTH.size:
-                raise ArtifactError(f"{path}: truncated: {size} bytes", COMPILE_AGAIN)
             mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as problem:
         raise ArtifactError(f"{path}: cannot be mapped ({problem})", COMPILE_AGAIN) from problem
     _advise(mapping)
     data = np.frombuffer(mapping, np.uint8)
-    (header_bytes,) = HEADER_LENGTH.unpack(data[: HEADER_LENGTH.size].tobytes())
-    start = HEADER_LENGTH.size + header_bytes
-    if header_bytes > MAX_SAFETENSORS_HEADER or start > size:
-        message = f"{path}: truncated, or no safetensors file: a header of {header_bytes} bytes"
-        raise ArtifactError(message, COMPILE_AGAIN)
-    header = data[HEADER_LENGTH.size : start].tobytes()
-    document = parse_json(header, where=str(path), error=ArtifactError, cure=COMPILE_AGAIN)
-    tensors = _check_header(document, path, data, start)
-    return {t.name: t for t in tensors if not t.name.startswith(PADDING_PREFIX)}
-
-
-def _check_header(document: Any, path: Path, data: np.ndarray, start: int) -> list[MappedTensor]:
-    """Check that the tensors stand one after the other, to the file's end, weights aligned."""
-    if not isinstance(document, dict):
-        raise ArtifactError(f"{path}: its header is no JSON object", COMPILE_AGAIN)
-    tensors, end = [], start
-    for name, entry in document.items():
-        if name == "__metadata__":
+    tensors = {}
+    for entry in entries:
+        if entry.name.startswith(PADDING_PREFIX):
             continue
-        shape, dtype = _shape_and_dtype(name, entry, path)
-        nbytes = prod(shape) * NUMPY_DTYPES[dtype].itemsize
-        if entry["data_offsets"] != [end - start, end - start + nbytes]:
-            message = f"{path}: {name}: data_offsets {entry['data_offsets']!r:.60} do not fit"
-            raise ArtifactError(message, COMPILE_AGAIN)
-        if end % WEIGHT_ALIGNMENT and not name.startswith(PADDING_PREFIX):
-            message = f"{path}: {name}: starts at byte {end}, no multiple of {WEIGHT_ALIGNMENT}"
-            raise ArtifactError(message, COMPILE_AGAIN)
-        tensors.append(MappedTensor(name, shape, dtype, end, data[end : end + nbytes]))
-        end += nbytes
-    if end != len(data):
-        message = f"{path}: truncated or damaged: {len(data)} bytes, its header tells of {end}"
-        raise ArtifactError(message, COMPILE_AGAIN)
-    return tensors
-
-
-def _shape_and_dtype(name: str, entry: Any, path: Path) -> tuple[tuple[int, ...], str]:
-    if isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}:
-        shape, code = entry["shape"], entry["dtype"]
-        shape_fits = (
-            isinstance(shape, list)
-            and len(shape) <= _MAX_DIMENSIONS
-            and all(type(dim) is int and dim >= 0 for dim in shape)
+        if entry.begin % WEIGHT_ALIGNMENT:
+            message = f"{entry.name}: starts at byte {entry.begin}, no multiple of"
+            raise ArtifactError(f"{path}: {message} {WEIGHT_ALIGNMENT}", COMPILE_AGAIN)
+        if entry.end > len(data):
+            raise ArtifactError(f"{path}: was truncated while it was read", COMPILE_AGAIN)
+        tensors[entry.name] = MappedTensor(
+            entry.name, entry.shape, entry.dtype, entry.begin, data[entry.begin : entry.end]
         )
-        if shape_fits and isinstance(code, str) and code in FORMAT_DTYPES:
-            return tuple(shape), FORMAT_DTYPES[code].name
-    raise ArtifactError(f"{path}: {name}: bad header entry {entry!r:.80}", COMPILE_AGAIN)
+    return tensors
 
 
 def _advise(mapping: mmap.mmap) -> None:

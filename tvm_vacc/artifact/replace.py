@@ -17,9 +17,10 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tvm_vacc.artifact.lock import file_lock
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.safe_io import fsync_directory
 
@@ -104,37 +105,20 @@ def needs_recovery(destination: Path) -> bool:
 
 @contextmanager
 def destination_lock(destination: Path) -> Iterator[None]:
-    """Hold the right to replace `destination`: a lock of the operating system on a hidden file.
-
-    It goes with its holder, however that ends.
+    """Hold the right to replace `destination`; it goes with its holder, however that ends.
 
     Raises:
         ArtifactError: another process holds it.
         OSError: the lock file cannot be made.
     """
-    import fcntl  # here, since Windows, which has none, can still read artefacts
-
-    path = destination.with_name(f".{destination.name}.lock")
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A holder removes the file when it is done: a lock on the removed file is worth
-            # nothing, as the next one locks a new file.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
+            path = destination.with_name(f".{destination.name}.lock")
+            stack.enter_context(file_lock(path, wait=False))
         except BlockingIOError as problem:
-            os.close(descriptor)
             message = f"{destination}: another process is writing it"
             raise ArtifactError(message, "wait for it, or choose another directory") from problem
-        except FileNotFoundError:
-            pass  # removed between the two looks at it: try again
-        os.close(descriptor)
-    try:
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def _aside(destination: Path) -> Path:

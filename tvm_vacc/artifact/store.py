@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,6 @@ from tvm_vacc.artifact.replace import (
     replace_directory,
     temporary_sibling,
 )
-from tvm_vacc.artifact.weights_file import WeightsWriter
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import ALWAYS_HASHED_BYTES, MAX_JSON_BYTES
 from tvm_vacc.safe_io import fsync_directory, inside, read_bytes, sha256_file
@@ -84,19 +83,6 @@ class ArtifactWriter:
             raise _write_error(self.destination, problem) from problem
         return self
 
-    def weights(
-        self, name: str, entries: Sequence[tuple[str, tuple[int, ...], str]]
-    ) -> WeightsWriter:
-        """Return the writer of a weights file of this artefact; its hash is not computed twice.
-
-        Args:
-            name: of the file, relative to the artefact.
-            entries: see `WeightsWriter`.
-        """
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return WeightsWriter(path, entries, on_close=self._remember)
-
     def copy(self, source: Path, name: str) -> None:
         """Copy a file into the artefact.
 
@@ -107,6 +93,10 @@ class ArtifactWriter:
         target = self.directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+    def adopt(self, name: str, entry: FileEntry) -> None:
+        """Take a file that stands in `directory`, synced, without hashing it once more."""
+        self._known[name] = entry
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Sync and hash every file, write the manifest last, and put the directory in place.
@@ -152,10 +142,6 @@ class ArtifactWriter:
         self._cleanup.close()
         if isinstance(error, OSError):
             raise _write_error(self.destination, error) from error
-
-    def _remember(self, writer: WeightsWriter) -> None:
-        name = writer.path.relative_to(self.directory).as_posix()
-        self._known[name] = FileEntry(sha256=writer.sha256, bytes=writer.nbytes)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
+from tvm_vacc.artifact.weights_journal import WeightsJournal
 from tvm_vacc.dtypes import FORMAT_DTYPES, NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import WEIGHT_ALIGNMENT
@@ -31,6 +33,9 @@ PADDING_PREFIX: Final = "__padding__."
 """Names of tensors that fill gaps begin so; no weight may."""
 
 _CODES = {dtype.name: code for code, dtype in FORMAT_DTYPES.items()}
+
+_BYTES_WORTH_A_THREAD = 1 << 18
+"""Handing over less takes longer than hashing it, 0.2 ms."""
 
 HEADER_LENGTH: Final = struct.Struct("<Q")
 """The first bytes of the file: how long the JSON header is."""
@@ -56,77 +61,99 @@ class TensorEntry(NamedTuple):
 
 
 class WeightsWriter:
-    """Writes a weights file tensor by tensor; one tensor is in memory at a time.
+    """Writes a weights file tensor by tensor, or slice by slice; hashes it while writing.
 
-    A context manager: leaving it without an error checks that every tensor came, and syncs.
+    A context manager: leaving it without an error checks that every tensor came, and syncs. A
+    resumable one leaves behind, when it is interrupted or killed, a file that the next one goes on
+    with: `finished` tells how many tensors need not come again (see `weights_journal`). Its journal
+    stays when the file is whole, for who moves the file to its place to remove.
 
     Attributes:
         path: the file.
         sha256: of the whole file in hex, once it is closed; computed while writing.
         nbytes: its size.
+        finished: tensors that are in the file.
     """
 
     def __init__(
         self,
         path: Path,
         entries: Sequence[tuple[str, tuple[int, ...], str]],
-        on_close: Callable[[WeightsWriter], None] | None = None,
+        *,
+        resumable: bool = False,
     ) -> None:
         """Plan the file.
 
         Args:
-            path: the file, which must not exist.
+            path: the file, which must not exist, or be of a resumable writer.
             entries: `TensorEntry`, or its three values, in the order in which `append` will bring
                 the tensors.
-            on_close: called when the file is whole.
+            resumable: go on with what an earlier writer of the same tensors has left.
 
         Raises:
             ValueError: a name that stands twice or is reserved, an unknown dtype.
         """
         self.path = path
         self.sha256 = ""
-        self._on_close = on_close
-        self._due = deque(TensorEntry(name, tuple(shape), dtype) for name, shape, dtype in entries)
-        self._header, data_bytes = _plan(self._due)
+        self.finished = 0
+        self._entries = [TensorEntry(name, tuple(shape), dtype) for name, shape, dtype in entries]
+        self._header, data_bytes = _plan(self._entries)
+        self._journal = WeightsJournal(path) if resumable else None
         self._digest = hashlib.sha256()
         self._stream: BinaryIO | None = None
         self._written = 0
+        self._rows = 0
+        self._resources = ExitStack()
         self.nbytes = len(self._header) + data_bytes
 
     def __enter__(self) -> WeightsWriter:
-        """Open the file and write its header.
+        """Open the file and write its header, or find the end of what is in it already.
 
         Raises:
             ArtifactError: the disk has not the room.
             OSError: the file cannot be made.
         """
-        free = shutil.disk_usage(self.path.parent).free
+        here = self.path.stat().st_size if self._journal and self.path.exists() else 0
+        free = shutil.disk_usage(self.path.parent).free + here
         if free < self.nbytes:
             message = f"{self.path}: needs {self.nbytes >> 20} MiB, {free >> 20} MiB are free"
             raise ArtifactError(message, "free some space or choose another disk")
-        self._stream = self.path.open("xb")
-        self._write(self._header)
+        with ExitStack() as stack:
+            self._hasher = stack.enter_context(ThreadPoolExecutor(1, "sha256"))
+            if self._journal is None:
+                self._stream = stack.enter_context(self.path.open("xb"))
+                self._write(self._header)
+            else:
+                self._stream = stack.enter_context(self.path.open("r+b" if here else "w+b"))
+                self._resume(self._journal)
+                stack.callback(self._journal.close)
+            self._resources = stack.pop_all()
         return self
 
     def append(self, name: str, array: np.ndarray) -> None:
-        """Write the next tensor.
+        """Write the next tensor, or the next slice of it along its first axis.
 
         Args:
             name: must be that of the next entry.
-            array: of the entry's shape and dtype; any strides.
+            array: of the entry's dtype and of its shape but for the first dimension; any strides.
 
         Raises:
             ValueError: another tensor is due, or `array` is not as announced.
             OSError: the disk is full.
         """
+        due = self._entries[self.finished] if self.finished < len(self._entries) else None
         found = TensorEntry(name, array.shape, array.dtype.name)
-        due = self._due[0] if self._due else None
-        if found != due:
+        if due is None or not _is_next(found, due, self._rows):
             raise ValueError(f"due is {due}, got {found}")
-        self._due.popleft()
-        self._write(bytes(_round_up(self._written) - self._written))
+        if not self._rows:
+            self._write(bytes(_round_up(self._written) - self._written))
         native = np.ascontiguousarray(array, NUMPY_DTYPES[found.dtype])
         self._write(native.reshape(-1).view(np.uint8).data)
+        self._rows += array.shape[0] if array.ndim else 0
+        if not due.shape or self._rows == due.shape[0]:
+            self._rows = 0
+            self.finished += 1
+            self._note()
 
     def __exit__(
         self,
@@ -136,22 +163,52 @@ class WeightsWriter:
     ) -> None:
         """Close the file; without an error check that it is whole, and sync it."""
         assert self._stream is not None
-        with self._stream as stream:
+        with self._resources:
             if kind is not None:
                 return
-            if self._due:
-                raise ValueError(f"{self._due[0].name}: was announced and never came")
-            stream.flush()
-            os.fsync(stream.fileno())
+            if self.finished < len(self._entries):
+                raise ValueError(f"{self._entries[self.finished].name}: was announced, never came")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
         self.sha256 = self._digest.hexdigest()
-        if self._on_close is not None:
-            self._on_close(self)
+
+    def _resume(self, journal: WeightsJournal) -> None:
+        """Cut the file behind the last tensor that is whole; start anew where there is none."""
+        assert self._stream is not None
+        point = journal.resume(self._stream, self._header)
+        if point is None:
+            self._write(self._header)
+            self._note()
+        else:
+            self.finished, self._written, self._digest = point
+
+    def _note(self) -> None:
+        if self._journal is not None:
+            assert self._stream is not None
+            self._stream.flush()
+            self._journal.note(self.finished, self._written, self._digest.hexdigest())
 
     def _write(self, data: bytes | memoryview) -> None:
+        """Write and hash at once: both let other threads run, and cost about the same."""
         assert self._stream is not None, "use the writer in a with statement"
-        self._digest.update(data)
-        self._stream.write(data)
+        if len(data) < _BYTES_WORTH_A_THREAD:
+            self._digest.update(data)
+            self._stream.write(data)
+        else:
+            hashed = self._hasher.submit(self._digest.update, data)
+            try:
+                self._stream.write(data)
+            finally:
+                hashed.result()
         self._written += len(data)
+
+
+def _is_next(found: TensorEntry, due: TensorEntry, rows: int) -> bool:
+    """Whether `found` is a slice of `due` that fits behind its first `rows` rows."""
+    if (found.name, found.dtype) != (due.name, due.dtype) or len(found.shape) != len(due.shape):
+        return False
+    fits = not due.shape or rows + found.shape[0] <= due.shape[0]
+    return fits and found.shape[1:] == due.shape[1:]
 
 
 def _plan(entries: Iterable[TensorEntry]) -> tuple[bytes, int]:

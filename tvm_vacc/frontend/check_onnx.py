@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
 from tvm_vacc.errors import OnnxError
 from tvm_vacc.frontend.glm_signature import IDS, LOGITS, past_names, present_names
+from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_external_data import external_tensors
 
 _EXPORT_AGAIN = "export the model again"
@@ -38,19 +38,10 @@ def check_onnx(path: str | Path) -> None:
         OnnxError: any of it is not so; the message names the file and the tensor or node.
     """
     path = Path(path)
-    model = _load(path)
+    model = load_onnx(path)
     _check_signature(model.graph, path)
     files = {ref.file for ref in external_tensors(model, path).values()}
     _run_checker(path, files)
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise OnnxError(f"{path}: cannot be read ({error.strerror})") from None
-    except (DecodeError, ValueError) as error:
-        raise OnnxError(f"{path}: not an ONNX file ({error})", _EXPORT_AGAIN) from None
 
 
 def _check_signature(graph: onnx.GraphProto, path: Path) -> None:

@@ -1,8 +1,9 @@
 """ONNX to Relax with no weight loaded.
 
 TVM's own importer does the work; what it lacks is added in `onnx_converters`. An initialiser kept
-as external data becomes a function parameter that a `TensorRef` describes, an inline one becomes a
-constant: the largest model imports in the time its graph takes.
+as external data, and every matrix that a product takes on the right, becomes a function parameter
+that a `TensorRef` describes, another inline one a constant: the largest model imports in the time
+its graph takes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,18 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx.inliner
 import tvm
-from google.protobuf.message import DecodeError
 from onnx import AttributeProto
 from tvm import ir, relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tvm_vacc.errors import OnnxError
+from tvm_vacc.frontend.bind_shapes import bind_shapes
+from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_converters import converter_map
 from tvm_vacc.frontend.onnx_external_data import external_tensors
+from tvm_vacc.frontend.onnx_inline_data import inline_matrices
+from tvm_vacc.frontend.simplify_onnx import Simplification, simplify_onnx
 from tvm_vacc.frontend.tensor_ref import TensorRef
 
 
@@ -39,25 +43,43 @@ class ImportedModel:
         weights: by parameter name, in the order of the parameters.
         inputs: names of the graph's inputs, in order.
         outputs: names of its outputs, in order.
+        simplification: what onnxsim did; None where it was not asked to.
     """
 
     module: ir.IRModule
     weights: dict[str, TensorRef]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    simplification: Simplification | None = None
 
 
-def import_onnx(path: str | Path) -> ImportedModel:
+def import_onnx(
+    path: str | Path,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    simplify: bool = False,
+) -> ImportedModel:
     """Import the ONNX file at `path`.
 
+    Args:
+        path: the file.
+        input_shapes: static shapes of inputs, for any of them; the others stay as declared.
+        simplify: run onnxsim first. For graphs of foreign exporters: ours come simplified.
+
     Raises:
+        ConfigError: `input_shapes` does not fit the graph.
         OnnxError: the file is missing, is no ONNX model, is damaged, refers to bytes that are not
             there or lie outside its directory, or holds operators that cannot be compiled (all
             of them are named at once).
     """
     path = Path(path)
-    model = _load(path)
+    model = load_onnx(path)
     weights = external_tensors(model, path)
+    bind_shapes(model.graph, input_shapes or {}, path)
+    simplification = None
+    if simplify:
+        model, simplification = simplify_onnx(model)
+    weights |= inline_matrices(model, path)
     _name_total_length(model.graph)
     _tag_domains(model.graph)
     _refuse_unsupported(model.graph, path)
@@ -71,23 +93,8 @@ def import_onnx(path: str | Path) -> ImportedModel:
         weights=weights,
         inputs=tuple(importer.input_names),
         outputs=tuple(output.name for output in model.graph.output),
+        simplification=simplification,
     )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise OnnxError(f"{path}: no such file", "give the path of an .onnx file")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError) as error:
-        raise OnnxError(
-            f"{path}: not an ONNX model, or truncated ({error})", "export or copy it again"
-        ) from error
-    if not model.graph.node and not model.graph.output:
-        raise OnnxError(f"{path}: holds no graph", "export or copy it again")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    return model
 
 
 def _opset(model: onnx.ModelProto) -> int:

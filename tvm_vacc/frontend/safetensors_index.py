@@ -1,28 +1,21 @@
 """Finds every tensor of a safetensors checkpoint by its headers; reads no weight.
 
-The format (https://huggingface.co/docs/safetensors): eight bytes of header length, little-endian;
-that many bytes of JSON; then the tensors' bytes, back to back. A sharded checkpoint has an index
-that names the shard of every tensor.
+A sharded checkpoint has an index that names the shard of every tensor.
 """
 
 from __future__ import annotations
 
 import os
-from math import prod
 from pathlib import Path
-from typing import Any
 
-from tvm_vacc.dtypes import FORMAT_DTYPES
 from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend.tensor_ref import TensorRef
-from tvm_vacc.limits import MAX_SAFETENSORS_HEADER
-from tvm_vacc.safe_io import parse_json_object, read_json_object
+from tvm_vacc.safe_io import read_json_object
+from tvm_vacc.safetensors_header import HeaderReader
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_DTYPE_NAMES = {code: dtype.name for code, dtype in FORMAT_DTYPES.items()}
-_LENGTH_BYTES = 8
 _DAMAGED = "the file is damaged: download it again"
 
 
@@ -81,69 +74,12 @@ def read_safetensors_header(path: Path) -> dict[str, TensorRef]:
     """Return the tensors of one safetensors file, in the order of their bytes.
 
     Raises:
-        CheckpointError: truncated or oversized, no valid header, or offsets that overlap, leave
-            holes, run past the end or contradict dtype and shape.
+        CheckpointError: see `HeaderReader.read`.
     """
-    header, start, size = _read_header(path)
-    header.pop("__metadata__", None)
-    refs = [_tensor_ref(path, name, entry, start) for name, entry in header.items()]
-    refs.sort(key=lambda ref: (ref.offset, ref.nbytes))
-    end = start
-    for ref in refs:
-        if ref.offset != end:
-            fault = "overlaps the tensor before it" if ref.offset < end else "leaves a hole"
-            raise CheckpointError(f"{path}: {ref.name} {fault}", _DAMAGED)
-        end += ref.nbytes
-    if end != size:
-        fault = "truncated" if end > size else "longer than its tensors"
-        raise CheckpointError(f"{path}: {fault}, {size} bytes instead of {end}", _DAMAGED)
-    return {ref.name: ref for ref in refs}
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """Return the parsed header, the offset of the first tensor byte, and the file's size."""
-    try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
-                raise CheckpointError(f"{path}: too short for its header", _DAMAGED)
-            if length > MAX_SAFETENSORS_HEADER:
-                raise CheckpointError(
-                    f"{path}: a header of {length} bytes, at most {MAX_SAFETENSORS_HEADER} are read"
-                )
-            text = stream.read(length)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    if not text.startswith(b"{"):
-        raise CheckpointError(f"{path}: not a safetensors file", _DAMAGED)
-    header = parse_json_object(text, where=str(path), error=CheckpointError, cure=_DAMAGED)
-    return header, _LENGTH_BYTES + length, size
-
-
-def _tensor_ref(path: Path, name: str, entry: object, start: int) -> TensorRef:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"{path}: {name} needs exactly dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPE_NAMES:
-        raise CheckpointError(
-            f"{path}: {name} has dtype {dtype!r}", f"known ones are {', '.join(_DTYPE_NAMES)}"
-        )
-    if not _are_sizes(shape):
-        raise CheckpointError(f"{path}: {name} has shape {shape!r}", _DAMAGED)
-    if not _are_sizes(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"{path}: {name} has data_offsets {offsets!r}", _DAMAGED)
-    nbytes = prod(shape) * FORMAT_DTYPES[dtype].itemsize
-    if offsets[1] - offsets[0] != nbytes:
-        raise CheckpointError(
-            f"{path}: {name} takes {offsets[1] - offsets[0]} bytes, {dtype} {shape} needs {nbytes}",
-            _DAMAGED,
-        )
-    return TensorRef(name, path, start + offsets[0], tuple(shape), _DTYPE_NAMES[dtype])
-
-
-def _are_sizes(values: object) -> bool:
-    return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
+    return {
+        entry.name: TensorRef(entry.name, path, entry.begin, entry.shape, entry.dtype)
+        for entry in HeaderReader(CheckpointError, _DAMAGED).read(path)
+    }
 
 
 def _read_shards(directory: Path) -> dict[str, TensorRef]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -33,6 +33,13 @@ class TensorRef:
     def nbytes(self) -> int:
         """Size in bytes."""
         return prod(self.shape) * NUMPY_DTYPES[self.dtype].itemsize
+
+    def rows(self, start: int, stop: int) -> TensorRef:
+        """Return the rows `start` to `stop` of the first axis: they are contiguous."""
+        stop = min(stop, self.shape[0])
+        row_bytes = self.nbytes // self.shape[0]
+        shape = (stop - start, *self.shape[1:])
+        return replace(self, offset=self.offset + start * row_bytes, shape=shape)
 
     def read(self) -> np.ndarray:
         """Read the tensor: a copy, so that no mapping outlives the call."""

@@ -6,6 +6,8 @@ from tvm_vacc.ops.kv_append import kv_append
 from tvm_vacc.ops.kv_gather import kv_gather
 from tvm_vacc.ops.linear import linear
 from tvm_vacc.ops.packed_linear import packed_linear
+from tvm_vacc.ops.packed_quantized_linear import packed_quantized_linear
+from tvm_vacc.ops.quantized_linear import quantized_linear
 from tvm_vacc.ops.rms_norm import rms_norm
 from tvm_vacc.ops.rope import rope
 from tvm_vacc.ops.sample import sample
@@ -18,6 +20,8 @@ __all__ = [
     "kv_gather",
     "linear",
     "packed_linear",
+    "packed_quantized_linear",
+    "quantized_linear",
     "rms_norm",
     "rope",
     "sample",

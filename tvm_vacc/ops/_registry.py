@@ -34,9 +34,6 @@ class VaccOp:
         return relax.Call(self.op, list(args), attrs=ir.make_node("ir.DictAttrs", **attrs))
 
 
-_OPS: dict[str, VaccOp] = {}
-
-
 def register_op(
     short_name: str,
     *,
@@ -56,13 +53,7 @@ def register_op(
     op.set_attr("FInferType", lambda call, _builder: infer_type(call))
     op.set_attr("FLegalize", legalize)
     op.set_attr("FPurity", True)
-    _OPS[short_name] = VaccOp(name, op, reference)
-    return _OPS[short_name]
-
-
-def registered_ops() -> dict[str, VaccOp]:
-    """Return every registered operator by its short name."""
-    return dict(_OPS)
+    return VaccOp(name, op, reference)
 
 
 def tensor_type(expr: relax.Expr, rank: int | None = None) -> relax.TensorType:

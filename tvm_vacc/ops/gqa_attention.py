@@ -7,13 +7,15 @@ one call.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from tvm import relax
 
 from schedules.gqa_attention import gqa_attention_kernel
-from schedules.isa import current_isa
-from schedules.kv_cache import CACHE_DTYPES, key_cache_shape, value_cache_shape
+from schedules.isa import PRODUCTS, current_isa
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.ops._kv_layout import check_caches
 from tvm_vacc.ops._registry import (
     call_kernel,
     flatten_leading,
@@ -21,6 +23,7 @@ from tvm_vacc.ops._registry import (
     restore_leading,
     tensor_type,
 )
+from tvm_vacc.ops.kv_gather import kv_gather_reference
 
 
 def gqa_attention_reference(
@@ -36,8 +39,8 @@ def gqa_attention_reference(
 
     Args:
         query: ``[batch, seq, heads, head_dim]`` fp32; all rows' tokens one after the other.
-        key_cache: ``[pages, kv_heads, head_dim, 16]`` fp32, fp16 or bf16.
-        value_cache: ``[pages, kv_heads, 16, head_dim]``, of the same dtype.
+        key_cache: fp32, fp16 or bf16 in the layout of `schedules.kv_cache`.
+        value_cache: likewise, of the same dtype.
         page_table: ``[rows, pages_per_row]`` int32.
         query_start: ``[rows + 1]`` int32; row `q` owns tokens ``query_start[q]:query_start[q+1]``.
         kv_lens: ``[rows]`` int32, positions of each row, the new tokens included.
@@ -52,24 +55,23 @@ def gqa_attention_reference(
     out_NHD = np.zeros_like(query_NHD)
     for row, kv_len in enumerate(int(length) for length in kv_lens):
         first, last = int(query_start[row]), int(query_start[row + 1])
-        pages = page_table[row, : -(-kv_len // PAGE_SIZE)]
-        key_CKD = key_cache[pages].transpose(0, 3, 1, 2).reshape(-1, kv_heads, head_dim)
-        value_CKD = value_cache[pages].transpose(0, 2, 1, 3).reshape(-1, kv_heads, head_dim)
+        pages = page_table[row : row + 1, : -(-kv_len // PAGE_SIZE)]
+        dense = (1, kv_heads, pages.size * PAGE_SIZE, head_dim)
+        [key_KCD], [value_KCD] = kv_gather_reference(key_cache, value_cache, pages, dense)
         for token in range(first, last):
             seen = kv_len - (last - token) + 1
             for head in range(heads if seen > 0 else 0):
                 kv_head = head // (heads // kv_heads)
-                key_CD = key_CKD[:seen, kv_head].astype(np.float64)
+                key_CD = key_KCD[kv_head, :seen].astype(np.float64)
                 scores_C = key_CD @ query_NHD[token, head] * scale
                 weights_C = np.exp(scores_C - scores_C.max())
                 weights_C /= weights_C.sum()
-                out_NHD[token, head] = weights_C @ value_CKD[:seen, kv_head].astype(np.float64)
+                out_NHD[token, head] = weights_C @ value_KCD[kv_head, :seen].astype(np.float64)
     return out_NHD.astype(np.float32).reshape(query.shape)
 
 
 def _infer(call: relax.Call) -> relax.TensorType:
-    query = tensor_type(call.args[0])
-    key_cache, value_cache = (tensor_type(arg, rank=4) for arg in call.args[1:3])
+    query, key_cache = tensor_type(call.args[0]), tensor_type(call.args[1], rank=4)
     tensor_type(call.args[3], rank=2)
     tensor_type(call.args[4], rank=1)
     tensor_type(call.args[5], rank=1)
@@ -77,24 +79,25 @@ def _infer(call: relax.Call) -> relax.TensorType:
     kv_heads = int(key_cache.shape[1])
     if heads % kv_heads:
         raise TypeError(f"gqa_attention: {heads} query heads over {kv_heads} KV heads")
-    for cache, shape in ((key_cache, key_cache_shape), (value_cache, value_cache_shape)):
-        if [int(dim) for dim in list(cache.shape)[1:]] != list(shape(1, kv_heads, head_dim)[1:]):
-            raise TypeError(f"gqa_attention: cache {cache} does not fit {query}")
-        if cache.dtype not in CACHE_DTYPES or cache.dtype != key_cache.dtype:
-            raise TypeError(f"gqa_attention: caches are {key_cache.dtype} and {value_cache.dtype}")
+    check_caches("gqa_attention", call.args[1:3], kv_heads, head_dim)
+    if call.attrs["products"] not in PRODUCTS:
+        raise TypeError(f"gqa_attention: there are no products in {call.attrs['products']}")
     return relax.TensorType(query.shape, "float32")
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     query = flatten_leading(builder, call.args[0], keep=2)
     flat_ty, cache_ty = tensor_type(query, rank=3), tensor_type(call.args[1])
+    isa = current_isa()
+    if call.attrs["products"] == "fp32":
+        isa = replace(isa, dots_bf16=False)
     kernel = gqa_attention_kernel(
         heads=int(flat_ty.shape[1]),
         kv_heads=int(cache_ty.shape[1]),
         head_dim=int(flat_ty.shape[2]),
-        cache_dtype=cache_ty.dtype,
+        cache_dtype=str(cache_ty.dtype),
         scale=float(call.attrs["scale"]),
-        isa=current_isa(),
+        isa=isa,
     )
     out = call_kernel(builder, kernel, "gqa_attention", [query, *call.args[1:]], flat_ty)
     return restore_leading(builder, out, call.ty)
@@ -102,7 +105,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 gqa_attention = register_op(
     "gqa_attention",
-    describe="Causal GQA over the paged cache: query [B, S, H, D]; attribute scale.",
+    describe="Causal GQA over the paged cache: query [..., H, D]; scale, products.",
     infer_type=_infer,
     legalize=_legalize,
     reference=gqa_attention_reference,

@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from schedules.kv_cache import (
-    CACHE_DTYPES,
-    key_cache_shape,
-    kv_append_kernel,
-    value_cache_shape,
-)
+from schedules.kv_cache import WORD_VALUES, kv_append_kernel
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.ops._kv_layout import check_caches
 from tvm_vacc.ops._registry import flatten_leading, register_op, tensor_type
 
 
@@ -25,34 +21,31 @@ def kv_append_reference(
     """Return copies of the caches with every token written to its slot.
 
     Args:
-        key_cache: ``[pages, kv_heads, head_dim, 16]`` fp32, fp16 or bf16.
-        value_cache: ``[pages, kv_heads, 16, head_dim]``, of the same dtype.
+        key_cache: fp32, fp16 or bf16 in the layout of `schedules.kv_cache`.
+        value_cache: likewise, of the same dtype.
         key: ``[batch, seq, kv_heads, head_dim]`` fp32, rounded to nearest even; `value` likewise.
         slots: ``[batch * seq]`` int32, ``page * 16 + offset``; a negative slot is skipped.
     """
     key_cache, value_cache = key_cache.copy(), value_cache.copy()
     token_shape = (-1, *key.shape[-2:])
+    pack = WORD_VALUES[str(key_cache.dtype)]
     for slot, k, v in zip(slots, key.reshape(token_shape), value.reshape(token_shape), strict=True):
         if slot >= 0:
             page, offset = divmod(int(slot), PAGE_SIZE)
-            key_cache[page, :, :, offset] = k.astype(key_cache.dtype)
-            value_cache[page, :, offset, :] = v.astype(value_cache.dtype)
+            key_word = k.astype(key_cache.dtype).reshape(len(k), -1, pack)
+            key_cache[page, :, :, offset * pack : (offset + 1) * pack] = key_word
+            value_cache[page, :, offset // pack, offset % pack :: pack] = v
     return key_cache, value_cache
 
 
 def _infer(call: relax.Call) -> relax.TupleType:
-    key_cache, value_cache = tensor_type(call.args[0], rank=4), tensor_type(call.args[1], rank=4)
     key, value = tensor_type(call.args[2]), tensor_type(call.args[3])
     tensor_type(call.args[4], rank=1)
     kv_heads, head_dim = int(key.shape[-2]), int(key.shape[-1])
     if [int(dim) for dim in list(value.shape)[-2:]] != [kv_heads, head_dim]:
         raise TypeError(f"kv_append: value {value} does not fit key {key}")
-    for cache, shape in ((key_cache, key_cache_shape), (value_cache, value_cache_shape)):
-        if [int(dim) for dim in list(cache.shape)[1:]] != list(shape(1, kv_heads, head_dim)[1:]):
-            raise TypeError(f"kv_append: cache {cache} does not fit {key}")
-        if cache.dtype not in CACHE_DTYPES or cache.dtype != key_cache.dtype:
-            raise TypeError(f"kv_append: caches are {key_cache.dtype} and {value_cache.dtype}")
-    return relax.TupleType([key_cache, value_cache])
+    caches = check_caches("kv_append", call.args[:2], kv_heads, head_dim)
+    return relax.TupleType(list(caches))
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -61,7 +54,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     value = flatten_leading(builder, value, keep=2)
     cache_ty = tensor_type(key_cache)
     _, kv_heads, head_dim = tensor_type(key, rank=3).shape
-    kernel = kv_append_kernel(int(kv_heads), int(head_dim), cache_ty.dtype)
+    kernel = kv_append_kernel(int(kv_heads), int(head_dim), str(cache_ty.dtype))
     return builder.emit(
         relax.op.call_tir_inplace(
             builder.add_func(kernel, "kv_append"),

@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from schedules.kv_cache import WORD_VALUES
+from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.ops._kv_layout import check_caches
 from tvm_vacc.ops._registry import as_float32, register_op, tensor_type
 
 
@@ -21,40 +24,51 @@ def kv_gather_reference(
     """Return keys and values ``[batch, kv_heads, total, head_dim]`` fp32, pages in table order.
 
     Args:
-        key_cache: ``[pages, kv_heads, head_dim, 16]``.
-        value_cache: ``[pages, kv_heads, 16, head_dim]``.
+        key_cache: fp32, fp16 or bf16 in the layout of `schedules.kv_cache`.
+        value_cache: likewise, of the same dtype.
         page_table: ``[batch, pages_per_row]`` int32.
         shape: of the results; total is ``pages_per_row * 16``.
     """
-    key_QMKDT, value_QMKTD = key_cache[page_table], value_cache[page_table]
-    key = as_float32(key_QMKDT).transpose(0, 2, 1, 4, 3).reshape(shape)
-    value = as_float32(value_QMKTD).transpose(0, 2, 1, 3, 4).reshape(shape)
+    pack = WORD_VALUES[str(key_cache.dtype)]
+    _, kv_heads, _, head_dim = shape
+    heads = (*page_table.shape, kv_heads)
+    key_words = as_float32(key_cache[page_table]).reshape(*heads, head_dim // pack, PAGE_SIZE, pack)
+    value_words = as_float32(value_cache[page_table]).reshape(
+        *heads, PAGE_SIZE // pack, head_dim, pack
+    )
+    key = key_words.transpose(0, 2, 1, 4, 3, 5).reshape(shape)
+    value = value_words.transpose(0, 2, 1, 3, 5, 4).reshape(shape)
     return key, value
 
 
 def _infer(call: relax.Call) -> relax.TupleType:
-    key_cache, value_cache = tensor_type(call.args[0], rank=4), tensor_type(call.args[1], rank=4)
     tensor_type(call.args[2], rank=2)
     shape = call.args[3]
     if not isinstance(shape, relax.ShapeExpr) or len(shape.values) != 4:
         raise TypeError(f"kv_gather: expected a shape of rank 4, got {shape}")
-    kv_heads, head_dim, page = (int(dim) for dim in list(key_cache.shape)[1:])
-    if [int(dim) for dim in list(value_cache.shape)[1:]] != [kv_heads, page, head_dim]:
-        raise TypeError(f"kv_gather: caches {key_cache} and {value_cache} do not agree")
+    kv_heads, head_dim = int(shape.values[1]), int(shape.values[3])
+    check_caches("kv_gather", call.args[:2], kv_heads, head_dim)
     return relax.TupleType([relax.TensorType(shape, "float32")] * 2)
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     key_cache, value_cache, page_table, shape = call.args
 
-    def gather(cache: relax.Expr, axes: list[int]) -> relax.Expr:
+    kv_heads, head_dim = shape.values[1], shape.values[3]
+    pack = WORD_VALUES[str(tensor_type(key_cache).dtype)]
+
+    def gather(cache: relax.Expr, words: list[int], axes: list[int]) -> relax.Expr:
         pages = builder.emit(relax.op.take(cache, page_table, axis=0))
+        counts = list(tensor_type(page_table).shape)
+        pages = builder.emit(relax.op.reshape(pages, [*counts, kv_heads, *words, pack]))
         pages = builder.emit(relax.op.permute_dims(pages, axes))
         if pages.ty.dtype != "float32":
             pages = builder.emit(relax.op.astype(pages, "float32"))
         return builder.emit(relax.op.reshape(pages, shape))
 
-    return relax.Tuple([gather(key_cache, [0, 2, 1, 4, 3]), gather(value_cache, [0, 2, 1, 3, 4])])
+    key = gather(key_cache, [head_dim // pack, PAGE_SIZE], [0, 2, 1, 4, 3, 5])
+    value = gather(value_cache, [PAGE_SIZE // pack, head_dim], [0, 2, 1, 3, 5, 4])
+    return relax.Tuple([key, value])
 
 
 kv_gather = register_op(

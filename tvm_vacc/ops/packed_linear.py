@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 from tvm import relax
 
-from schedules.isa import current_isa
+from schedules.isa import PRODUCTS, current_isa
 from schedules.linear_float import (
     WEIGHT_DTYPES,
     linear_kernel,
@@ -23,28 +24,39 @@ from tvm_vacc.ops._registry import (
 
 
 def packed_linear_reference(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, out_features: int
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    out_features: int,
+    products: str,
 ) -> np.ndarray:
-    """``x W + b`` in fp32.
+    """``x W + b`` in fp32, as a target with bf16 dot products computes it.
 
     Args:
         x: ``[..., in]`` fp32.
-        weight: ``[blocks, in, 64]``: `schedules.linear_float.pack_linear_weight` makes it.
+        weight: ``[blocks, ceil(in / 2), 64, 2]``: made by
+            `schedules.linear_float.pack_linear_weight`.
         bias: ``[out]``.
         out_features: the true number of output channels; the last block is filled up.
+        products: ``bf16``: `x` and 16-bit weights are rounded to bf16; ``fp32``: nothing is.
     """
-    y = as_float32(x) @ as_float32(unpack_linear_weight(weight, out_features)).T
+    matrix = unpack_linear_weight(weight, out_features, x.shape[-1])
+    if products == "bf16" and matrix.dtype != np.float32:
+        x, matrix = x.astype(ml_dtypes.bfloat16), matrix.astype(ml_dtypes.bfloat16)
+    y = as_float32(x) @ as_float32(matrix).T
     return y if bias is None else y + as_float32(bias)
 
 
 def _infer(call: relax.Call) -> relax.TensorType:
-    x, weight = tensor_type(call.args[0]), tensor_type(call.args[1], rank=3)
+    x, weight = tensor_type(call.args[0]), tensor_type(call.args[1], rank=4)
     out_features = int(call.attrs["out_features"])
-    shape = packed_shape(out_features, int(weight.shape[1]))
-    if tuple(int(dim) for dim in weight.shape) != shape or not x.shape[-1] == weight.shape[1]:
+    if tuple(int(dim) for dim in weight.shape) != packed_shape(out_features, int(x.shape[-1])):
         raise TypeError(f"packed_linear: weight {weight} does not fit {x} -> {out_features}")
     if str(weight.dtype) not in WEIGHT_DTYPES:
         raise TypeError(f"packed_linear: weights of {weight.dtype} are not supported")
+    if call.attrs["products"] not in PRODUCTS:
+        raise TypeError(f"packed_linear: there are no products in {call.attrs['products']}")
     if len(call.args) == 3 and int(tensor_type(call.args[2], rank=1).shape[0]) != out_features:
         raise TypeError(f"packed_linear: bias {call.args[2].ty} does not fit {out_features}")
     return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
@@ -61,6 +73,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         str(weight.ty.dtype),
         current_isa(),
         bias_dtype=str(bias[0].ty.dtype) if bias else None,
+        products=str(call.attrs["products"]),
     )
     out_ty = relax.TensorType([tokens, out_features], "float32")
     out = call_kernel(builder, kernel, "linear", [x, weight, *bias], out_ty)
@@ -69,7 +82,8 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 packed_linear = register_op(
     "packed_linear",
-    describe="Linear: x [..., in], weight [blocks, in, 64], optional bias [out]; out_features.",
+    describe="Linear: x [..., in], weight [blocks, pairs of in, 64, 2], optional bias [out]; "
+    "out_features, products.",
     infer_type=_infer,
     legalize=_legalize,
     reference=packed_linear_reference,

@@ -19,6 +19,8 @@ class Graph:
     Attributes:
         path: the artefact's directory.
         manifest: what the artefact says of itself.
+        machine: the virtual machine that runs it.
+        params: the weights, as the compiled function takes them.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class Graph:
     ) -> None:
         self.path = path
         self.manifest = manifest
+        self.machine = machine
         self._forward = machine["forward"]
-        self._params = tvm.runtime.convert(weights)
+        self.params = tvm.runtime.convert(weights)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -57,7 +60,7 @@ class Graph:
             if spec.name not in arrays:
                 raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
             _check(spec, arrays[spec.name], dims)
-        result = self._forward(*(to_tvm(arrays[spec.name]) for spec in self.inputs), self._params)
+        result = self._forward(*(to_tvm(arrays[spec.name]) for spec in self.inputs), self.params)
         results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         return {
             spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)

@@ -34,6 +34,8 @@ class Model:
         spec: the model's dimensions and end tokens.
         context: longest sequence in tokens, prompt and answer together.
         prefill_tokens: largest number of new tokens of one step.
+        machine: the virtual machine that runs it.
+        params: the caches, then the weights, as the compiled function takes them.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class Model:
         caches = [
             tvm.runtime.empty((pages, *cache.shape[1:]), cache.dtype) for cache in manifest.caches
         ]
-        self._params = tvm.runtime.convert([*caches, *weights])
+        self.params = tvm.runtime.convert([*caches, *weights])
+        self.machine = machine
         self._forward = machine["forward"]
         self._sample = machine["sample"]
         self._step_arguments, self._sample_arguments = Arguments(), Arguments()
@@ -85,7 +88,7 @@ class Model:
             RequestError: the KV cache is full; no sequence has changed.
         """
         batch = make_batch(rows, self.pool)
-        return self._forward(*self._step_arguments.put(batch.arrays()), self._params)
+        return self._forward(*self._step_arguments.put(batch.arrays()), self.params)
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
         """Append `tokens` in chunks of the compiled size; return the last logits ``[1, vocab]``."""
@@ -96,13 +99,19 @@ class Model:
 
     def sample(self, logits: tvm.runtime.Tensor, params: SamplingParams, uniform: float) -> int:
         """Draw one token id from ``logits [1, vocab]``; `uniform` in [0, 1) decides."""
+        return self.sample_rows(logits, [params], [uniform])[0]
+
+    def sample_rows(
+        self, logits: tvm.runtime.Tensor, params: Rows[SamplingParams], uniforms: Rows[float]
+    ) -> list[int]:
+        """Draw one token id a row of ``logits [rows, vocab]``, each row in its own way."""
         arrays = [
-            np.array([params.temperature], np.float32),
-            np.array([params.top_p], np.float32),
-            np.array([params.top_k], np.int32),
-            np.array([uniform], np.float32),
+            np.array([row.temperature for row in params], np.float32),
+            np.array([row.top_p for row in params], np.float32),
+            np.array([row.top_k for row in params], np.int32),
+            np.array(uniforms, np.float32),
         ]
-        return int(self._sample(logits, *self._sample_arguments.put(arrays)).numpy()[0])
+        return self._sample(logits, *self._sample_arguments.put(arrays)).numpy().tolist()
 
     def logits(self, token_ids: Rows[int]) -> np.ndarray:
         """Return the logits of every token of a fresh sequence: fp32 ``[len(token_ids), vocab]``.

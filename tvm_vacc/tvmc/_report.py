@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_passes(passes: Sequence[PassReport]) -> None:
-    """Print the pass report: which pass matched how often, and in what time."""
+    """Print the pass report: which pass matched how often, in what time, and what it notes."""
     rows = [
         (
             report.name,
@@ -24,6 +24,9 @@ def print_passes(passes: Sequence[PassReport]) -> None:
         for report in passes
     ]
     print_table(("pass", "matches", "expected", "time"), rows)
+    for report in passes:
+        if report.note:
+            _console().print(f"{report.name}: {report.note}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

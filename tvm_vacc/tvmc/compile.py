@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tvm_vacc.tvmc._light_tvm import torch_hidden
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tvm_vacc.cache.explain import Explanation
     from tvm_vacc.config import CompileOptions, Config
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -39,6 +42,8 @@ CONFIG_SUFFIXES = (".yaml", ".yml")
     help="Print the module after this pass; may be given several times.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
+@click.option("--explain", is_flag=True, help="Say of each piece why it was made or reused.")
+@click.option("--no-cache", is_flag=True, help="Make everything anew.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the plan before compiling.")
 def compile_command(
     file: Path,
@@ -49,9 +54,14 @@ def compile_command(
     prefill: int | None,
     print_ir_after: tuple[str, ...],
     dry_run: bool,
+    explain: bool,
+    no_cache: bool,
     verbose: bool,
 ) -> None:
     """Compile FILE: a YAML config, a checkpoint's directory, or an .onnx file.
+
+    What an earlier compile beside the artefact has made is reused where nothing it depends on has
+    changed; an interrupted compile is gone on with.
 
     \b
     Examples:
@@ -63,7 +73,8 @@ def compile_command(
     parse_target(target)  # refused before anything heavy is imported
     from rich.console import Console
 
-    from tvm_vacc import compiler
+    with torch_hidden():
+        from tvm_vacc import compiler
     from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
     from tvm_vacc.frontend.import_onnx import import_onnx
     from tvm_vacc.tvmc._progress import show_progress
@@ -76,21 +87,30 @@ def compile_command(
         show_plan(options, target, passes, output or options.output)
     if dry_run:
         if options.type == "onnx":
-            import_onnx(options.checkpoint)
+            import_onnx(options.checkpoint, input_shapes=options.input_shapes, simplify=True)
         click.echo("Nothing was written: --dry-run.")
         return
-    with show_progress(Console(stderr=True)) as progress:
-        path = compiler.compile(
-            model,
-            output=output,
-            target=target,
-            dtype=dtype,
-            prefill=prefill,
-            context=context,
-            progress=progress,
-            print_ir_after=print_ir_after,
-            show=click.echo,
-        )
+    explanations: list[Explanation] = []
+    try:
+        with show_progress(Console(stderr=True)) as progress:
+            path = compiler.compile(
+                model,
+                output=output,
+                target=target,
+                dtype=dtype,
+                prefill=prefill,
+                context=context,
+                progress=progress,
+                print_ir_after=print_ir_after,
+                show=click.echo,
+                reuse=not no_cache,
+                explain=explanations.append,
+            )
+    except KeyboardInterrupt:
+        click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
+        raise
+    for explanation in explanations if explain else ():
+        click.echo(explanation)
     print_passes(read_manifest(path / MANIFEST_NAME).passes)
     click.echo(f"The artefact is in {path}")
 
@@ -124,15 +144,25 @@ def planned_passes(options: CompileOptions, print_ir_after: Sequence[str]) -> st
 
     layers = open_checkpoint(options.checkpoint).spec.layers
     prefill = options.prefill or DEFAULT_PREFILL
-    steps = glm_pipeline(layers, options.relax_dtype, prefill=prefill)
+    steps = glm_pipeline(
+        layers, options.relax_dtype, prefill=prefill, quantization=options.quantization
+    )
     check_pass_names(steps, print_ir_after)
     return ", ".join(step.run.name for step in steps)
 
 
 def show_plan(options: CompileOptions, target: str, passes: str | None, output: Path) -> None:
-    """Print what would be compiled, for what, by which passes, and to where."""
+    """Print what would be compiled, for what, by which passes, to where, and what it takes."""
+    import shutil
+
+    from rich.filesize import decimal
+
+    from tvm_vacc.estimate import estimate
     from tvm_vacc.target_string import make_target
     from tvm_vacc.tvmc._report import print_facts
+
+    needed = estimate(options)
+    place = next(path for path in output.absolute().parents if path.is_dir())
 
     print_facts(
         {
@@ -143,5 +173,9 @@ def show_plan(options: CompileOptions, target: str, passes: str | None, output: 
             "context": options.context or None,
             "passes": passes,
             "output": output,
+            "weights": f"{decimal(needed.weights)}, packed of {decimal(needed.read)}",
+            "disk": f"{decimal(shutil.disk_usage(place).free)} are free at {place}",
+            "KV cache": f"{decimal(needed.kv_token)} a token" if needed.kv_token else None,
+            "memory": f"about {decimal(needed.memory)} while compiling",
         }
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest itself.")
 @click.option("--verify", is_flag=True, help="Compare every file with its SHA-256.")
 def inspect(artefact: Path, as_json: bool, verify: bool) -> None:
-    """Show model, target, sizes, pass report, files and tool versions of an artefact.
+    """Show model, target, weights by kind, pass report, files and tool versions of an artefact.
 
     \b
     Example:
@@ -53,6 +53,7 @@ def _show(manifest: Manifest) -> None:
             "target": manifest.target,
             "dtype": manifest.dtype,
             "quantization": manifest.quantization,
+            "products": manifest.products,
             "prefill": manifest.prefill,
             "context": manifest.context,
             **{name: value for name, value in manifest.model_spec.items() if name != "dtype"},
@@ -62,6 +63,23 @@ def _show(manifest: Manifest) -> None:
             "created": manifest.created,
             "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         }
+    )
+    click.echo()
+    print_table(
+        ("weights", "stored as", "quantizer", "group", "matrices", "numbers", "size", "bits"),
+        [
+            (
+                stored.kind,
+                stored.stored_as,
+                stored.quantizer or "-",
+                str(stored.group_size or "-"),
+                str(stored.matrices),
+                f"{stored.weights:,}",
+                decimal(stored.bytes),
+                f"{stored.bits:.2f}",
+            )
+            for stored in manifest.storage
+        ],
     )
     click.echo()
     print_passes(manifest.passes)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import io
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 import click
 
 from tvm_vacc import __version__
-from tvm_vacc.errors import ConfigError, MissingExtraError, VaccError
+from tvm_vacc.errors import ConfigError, MissingExtraError, VaccError, VaccWarning
 from tvm_vacc.tvmc.chat import chat
 from tvm_vacc.tvmc.compile import compile_command
 from tvm_vacc.tvmc.generate import generate
 from tvm_vacc.tvmc.inspect import inspect
+from tvm_vacc.tvmc.profile import profile
 from tvm_vacc.tvmc.run import run
 
 EXIT_NO_SUBCOMMAND = 1
@@ -51,7 +55,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.exit(EXIT_NO_SUBCOMMAND)
 
 
-for _command in (compile_command, generate, chat, run, inspect):
+for _command in (compile_command, generate, chat, run, inspect, profile):
     cli.add_command(_command)
 
 
@@ -60,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _tolerate_other_encodings()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return cli.main(words, prog_name="tvmc", standalone_mode=False) or 0
+        with _warnings_in_one_line():
+            return cli.main(words, prog_name="tvmc", standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -69,6 +74,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = user_error(error)
         click.echo(f"Error: {shown}", err=True)
         return shown.exit_code if isinstance(shown, VaccError) else EXIT_INTERNAL
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Show a warning of ours as one line, without the place in the sources that it comes from."""
+    with warnings.catch_warnings():
+        as_python_does = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, VaccWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                as_python_does(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _tolerate_other_encodings() -> None:

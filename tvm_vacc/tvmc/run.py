@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Run so often, after one run to warm up; for --print-time.",
+    help="Run so often, after one run to warm up; for --print-time and --profile.",
 )
+@click.option("--profile", is_flag=True, help="Show what each kernel takes of a run.")
 @threads_option
 def run(
     artefact: Path,
@@ -45,6 +46,7 @@ def run(
     outputs: Path | None,
     print_time: bool,
     repeat: int,
+    profile: bool,
     threads: int | None,
 ) -> None:
     """Run a model that is no language model.
@@ -69,6 +71,11 @@ def run(
             f"mean {statistics.fmean(times):.3f} ms, median {statistics.median(times):.3f} ms, "
             f"min {min(times):.3f} ms, max {max(times):.3f} ms of {repeat} runs"
         )
+    if profile:
+        from tvm_vacc.runtime.profile import profile_graph
+        from tvm_vacc.tvmc._profile import print_profile
+
+        print_profile(profile_graph(graph, arrays, rounds=repeat))
     if outputs is not None:
         write_npz(outputs, results)
     for name, array in results.items():

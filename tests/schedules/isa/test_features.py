@@ -5,16 +5,31 @@ from typing import Any
 import pytest
 import tvm
 
-from schedules.isa import AVX2, AVX512, NEON, PORTABLE, Isa, current_isa, isa_of
+from schedules.isa import (
+    AVX2,
+    AVX2_VNNI,
+    AVX512,
+    AVX512_BF16,
+    AVX512_VNNI,
+    NEON,
+    PORTABLE,
+    Isa,
+    current_isa,
+    isa_of,
+)
 
 
 @pytest.mark.parametrize(
     ("target", "isa"),
     [
         ("llvm", PORTABLE),
-        ({"kind": "llvm", "mcpu": "znver4"}, AVX512),
+        ({"kind": "llvm", "mcpu": "znver4"}, AVX512_BF16),
+        ({"kind": "llvm", "mcpu": "sapphirerapids"}, AVX512_BF16),
+        ({"kind": "llvm", "mcpu": "znver4", "mattr": ["-avx512bf16"]}, AVX512_VNNI),
+        ({"kind": "llvm", "mcpu": "cascadelake"}, AVX512_VNNI),
         ({"kind": "llvm", "mcpu": "skylake-avx512"}, AVX512),
         ({"kind": "llvm", "mcpu": "x86-64-v3"}, AVX2),
+        ({"kind": "llvm", "mcpu": "alderlake"}, AVX2_VNNI),
         ({"kind": "llvm", "mcpu": "x86-64-v2"}, PORTABLE),
         ({"kind": "llvm", "mattr": ["+avx2", "+fma", "+f16c"]}, AVX2),
         ({"kind": "llvm", "mattr": ["+avx2"]}, PORTABLE),

@@ -60,9 +60,24 @@ def _clip(start: Any, end: Any, dim: Any) -> tuple[Any, Any]:
     """Return bounds as Python's slicing reads them; a symbolic `dim` leaves inner bounds alone."""
     if isinstance(end, int | tirx.IntImm) and int(end) >= _OPEN_END:
         end = dim
+    start, end = _from_start(start, dim), _from_start(end, dim)
     if all(isinstance(value, int | tirx.IntImm) for value in (start, end, dim)):
         start, end, _ = slice(int(start), int(end)).indices(int(dim))
     return start, end
+
+
+def _from_start(bound: Any, dim: Any) -> Any:
+    """Return a bound that counts from the end, such as ``-seq`` of ``past + seq``, from the start.
+
+    It is left as it is where its sign, or whether it lies before the first element, is not known.
+    """
+    if isinstance(bound, int | tirx.IntImm) or isinstance(dim, int | tirx.IntImm):
+        return bound
+    sizes = Analyzer()
+    for size in [*tirx.analysis.undefined_vars(bound), *tirx.analysis.undefined_vars(dim)]:
+        sizes.bind(size, tvm.ir.Range.from_min_extent(tirx.IntImm(size.ty.dtype, 1), _OPEN_END))
+    counts_back = sizes.can_prove(bound < 0) and sizes.can_prove(bound + dim >= 0)
+    return sizes.simplify(bound + dim) if counts_back else bound
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,0 +1,187 @@
+"""The loop nest of linears over integer weights and quantised activations.
+
+One nest serves every number of tokens. A task owns one block of 32 output channels and one panel
+of activation rows; it goes over `in` a chunk at a time, and within a chunk over tiles of up to
+`TILE_ROWS` rows, whose sums stay in registers. Decoding is one tile that reads each weight once
+from memory; in prefill the chunk stays in the second-level cache for all tiles of the panel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from schedules.isa import Isa
+from schedules.quantize_activations import LINE, QuantizedActivations
+from schedules.vector_math import widen
+
+BLOCK = 32
+"""Output channels a block: two AVX-512 registers of int32 sums."""
+
+BYTES_A_STEP = 4 * BLOCK
+"""Bytes of weights a step of the innermost loop takes: four a channel, two cache lines."""
+
+TILE_ROWS = 12
+"""Rows a register tile: 12 x 32 channels are 24 of AVX-512's 32 registers."""
+
+TILE_SIZES = (1, 2, 4, 8, TILE_ROWS)
+"""Rows that there is code for; a smaller rest computes rows too many and drops them."""
+
+PANEL_ROWS = 8 * TILE_ROWS
+"""Rows a task: enough tiles to pay for reading a chunk, and work for many cores."""
+
+CHUNK = 1024
+"""Most steps of a chunk: 128 KiB of weights."""
+
+PREFETCH_STEPS = 64
+"""Steps that weights are fetched ahead: 8 KiB."""
+
+PARALLEL_PRODUCTS = 1 << 19
+"""Multiplications from which a parallel launch (3.5 to 7 us) pays."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tile: `count` rows (a Python number) from `first` of the panel that starts at `start`."""
+
+    start: Any
+    first: Any
+    count: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """`length` steps from step `first` of one block's weights."""
+
+    block: Any
+    first: Any
+    length: Any
+
+
+@dataclass(frozen=True)
+class IntegerLinear(ABC):
+    """Emits the loop nest of one kernel; buffers are those of its arguments."""
+
+    isa: Isa
+    in_features: int
+    out_features: int
+    x: QuantizedActivations
+    weight: Any
+    scale: Any
+    bias: Any
+    out: Any
+
+    @property
+    @abstractmethod
+    def steps_a_unit(self) -> int:
+        """Steps that a chunk may not cut, a divisor of those of `in`."""
+
+    @abstractmethod
+    def allocate_sums(self) -> Any:
+        """Allocate the sums of one panel, ``[.., 32]``; the nest sets them to zero."""
+
+    @abstractmethod
+    def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
+        """Emit ``sums += x W`` for a tile and `vectors` registers of channels from `channel`."""
+
+    def prefetch(self, block: Any, step: Any) -> None:
+        """Emit the fetch of the weights that stand `PREFETCH_STEPS` after `step`.
+
+        The hardware stops at the end of each 4 KiB, which are 32 steps. Where a step is so few
+        instructions that the next 4 KiB are asked for early, this gains nothing.
+        """
+        for line in range(0, BYTES_A_STEP, LINE):
+            address = T.address_of(self.weight[block, step + PREFETCH_STEPS, line])
+            # To read data, into the second-level cache: the first has few misses in flight, and
+            # all of them would wait for memory. One past the end does no harm.
+            reading, locality, data = T.int32(0), T.int32(1), T.int32(1)
+            T.evaluate(
+                T.call_llvm_intrin("void", "llvm.prefetch", address, reading, locality, data)
+            )
+
+    @abstractmethod
+    def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
+        """Return the fp32 results at `token` of the panel of tokens that starts at `first`."""
+
+    def emit(self, tokens: Any) -> None:
+        """Emit all tasks, in parallel where the work is worth the launch."""
+        rows = tokens * self.x.planes
+        # At least one: where the other branch is left with no row, TVM would divide by zero.
+        panels = T.max(T.ceildiv(rows, PANEL_ROWS), 1)
+        tasks = -(-self.out_features // BLOCK) * panels
+        products = self.in_features * self.out_features
+
+        def one_task(task: Any) -> None:
+            start = T.bind(task % panels * PANEL_ROWS)
+            count = T.bind(T.min(rows - start, PANEL_ROWS))
+            self._task(T.bind(task // panels), start, count)
+
+        if products >= PARALLEL_PRODUCTS:
+            with T.parallel(0, tasks) as task:
+                one_task(task)
+            return
+        # Bound, or a pass of TVM solves the condition for each access below it.
+        large = T.bind(rows * products >= PARALLEL_PRODUCTS)
+        with T.If(large):
+            with T.Then(), T.parallel(0, tasks) as task:
+                one_task(task)
+            with T.Else(), T.serial(0, tasks) as task:
+                one_task(task)
+
+    def _task(self, block: Any, start: Any, count: Any) -> None:
+        """Emit one block of channels times one panel of rows."""
+        steps, lanes = int(self.weight.shape[1]), self.isa.lanes
+        sums = self.allocate_sums()
+        with T.serial(0, int(sums.shape[0])) as row, T.serial(0, BLOCK // lanes) as vector:
+            zero = tirx.const(0, f"{sums.dtype}x{lanes}")
+            T.buffer_store(sums, zero, [row, T.ramp(vector * lanes, 1, lanes)])
+        chunks = -(-steps // CHUNK)
+        longest = -(-steps // (chunks * self.steps_a_unit)) * self.steps_a_unit
+        with T.serial(0, chunks) as chunk:
+            first = T.bind(chunk * longest)
+            length = T.bind(T.min(longest, steps - first))
+            with T.serial(0, T.ceildiv(count, TILE_ROWS)) as tile:
+                row = T.bind(tile * TILE_ROWS)
+                size = T.bind(T.min(TILE_ROWS, count - row))
+                smaller = 0
+                for number in TILE_SIZES[self.x.planes - 1 :]:
+                    # Bound, or a pass of TVM solves the condition for each access below it.
+                    matches = T.bind(tirx.all(size > smaller, size <= number))
+                    smaller = number
+                    with T.If(matches), T.Then():
+                        self._tile(sums, Rows(start, row, number), Steps(block, first, length))
+        self._finish(sums, block, start, count)
+
+    def _tile(self, sums: Any, rows: Rows, steps: Steps) -> None:
+        """Emit one tile, its channels in as many parts as the registers demand."""
+        vectors = BLOCK // self.isa.lanes
+        while vectors * rows.count > self.isa.registers * 3 // 4:
+            vectors //= 2
+        width = vectors * self.isa.lanes
+        with T.serial(0, BLOCK // width) as part:
+            self.multiply(sums, rows, steps, part * width, vectors)
+
+    def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
+        """Emit ``out`` of one panel: finished sums plus the bias."""
+        first = T.bind(start // self.x.planes)
+        lanes = self.isa.lanes
+
+        def finish(token: Any, channel: Any, column: Any) -> None:
+            value = self.finished(sums, token, first, channel, column)
+            if self.bias is not None:
+                value = value + widen(self.bias[column], self.isa)
+            T.buffer_store(self.out, value, [first + token, column])
+
+        with T.serial(0, count // self.x.planes) as token:
+            if self.out_features % BLOCK == 0:
+                with T.serial(0, BLOCK // lanes) as vector:
+                    channel = vector * lanes
+                    column = T.ramp(block * BLOCK + channel, 1, lanes)
+                    finish(token, T.ramp(channel, 1, lanes), column)
+            else:
+                with T.serial(0, T.min(BLOCK, self.out_features - block * BLOCK)) as channel:
+                    finish(token, channel, block * BLOCK + channel)

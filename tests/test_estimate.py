@@ -1,0 +1,71 @@
+"""Estimates are held against what the arithmetic of the format gives for a 9B and a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.frontend.glm_factory import make_glm_checkpoint
+from tvm_vacc import estimate as module
+from tvm_vacc.config import Config
+from tvm_vacc.errors import ArtifactError
+from tvm_vacc.estimate import Estimate, estimate, require_room
+from tvm_vacc.frontend.checkpoint import open_checkpoint
+from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.quantize.scheme import W8A16, Quantization
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_glm_checkpoint(tmp_path_factory.mktemp("glm") / "tiny", num_hidden_layers=1)
+
+
+def test_reads_the_checkpoint_once_and_counts_the_cache(checkpoint: Path) -> None:
+    options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
+    found = estimate(options)
+    opened = open_checkpoint(checkpoint)
+    spec = opened.spec
+    assert found.read == sum(ref.nbytes for ref in opened.tensors.values())
+    assert found.kv_token == 2 * spec.layers * spec.kv_heads * spec.head_dim * 2
+    assert found.memory > estimate(replace(options, workers=1)).memory - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "quantized", "want"),
+    [
+        ("model.norm.weight", (4096,), False, 4 * 4096),
+        ("model.embed_tokens.weight", (151552, 4096), False, 2 * 151552 * 4096),
+        ("model.embed_tokens.weight", (151552, 4096), True, 151552 * (4096 + 4)),
+        ("lm_head.weight", (151552, 4096), True, 2 * 151552 * 4096),
+        ("a.weight", (65, 64), False, 2 * 128 * 64),
+        ("a.weight", (4096, 13696), True, 4096 * (13696 + 4)),
+    ],
+)
+def test_bytes_of_a_tensor(
+    checkpoint: Path, name: str, shape: tuple[int, ...], quantized: bool, want: int
+) -> None:
+    how = Quantization("w8a16", W8A16, "round_to_nearest", 32, head=None, embedding=True)
+    options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
+    options = replace(options, quantization=how if quantized else None)
+    ref = TensorRef(name, Path("x"), 0, shape, "bfloat16")
+    found = module._stored_bytes(name, ref, options)
+    assert want <= found < want + 4096
+    assert found % 4096 == 0
+
+
+def test_room_is_what_is_free_and_what_the_cache_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 5 << 20
+
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: Usage)
+    needed = Estimate(read=0, weights=9 << 20, kv_token=0, memory=0)
+    with pytest.raises(ArtifactError, match="the weights need 9 MiB, 5 MiB are free"):
+        require_room(needed, tmp_path)
+    begun = tmp_path / ".tvm_vacc_cache" / "weights" / "k.part"
+    begun.mkdir(parents=True)
+    (begun / "weights.safetensors").write_bytes(bytes(4 << 20))
+    require_room(needed, tmp_path)

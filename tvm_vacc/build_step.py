@@ -1,0 +1,177 @@
+"""The second step of a compile: a graph through all passes to kernels, or out of the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from pydantic import TypeAdapter
+from tvm import ir, relax
+
+from relay_passes.bundle_params import ENTRY
+from relay_passes.weight_plan import PackedWeight, read_plan, tensors_of
+from tvm_vacc.artifact.manifest import FileEntry, PassReport, TensorSpec
+from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.cache.key import Key
+from tvm_vacc.cache.store import Cache, Piece
+from tvm_vacc.frontend.import_onnx import ImportedModel
+from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.kernels import build_kernels, store_kernels
+from tvm_vacc.pipeline import Step, run_pipeline
+from tvm_vacc.progress import Progress, Report
+from tvm_vacc.safe_io import sha256_file
+
+_RECORD = "build.json"
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is known of a compiled module besides its kernels; JSON can hold it.
+
+    Attributes:
+        plan: how the weights are made.
+        sources: what they are made of, by name; files relative to the ONNX file's directory.
+        functions: names that the module exports.
+        passes: what each pass has done.
+        inputs: of the graph as it was read, caches aside where it is a language model.
+        outputs: of the graph as it was read.
+        caches: of a language model, in the order the compiled function takes them.
+    """
+
+    plan: tuple[PackedWeight, ...]
+    sources: dict[str, TensorRef]
+    functions: tuple[str, ...]
+    passes: tuple[PassReport, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    caches: tuple[TensorSpec, ...]
+
+    def tensors(self, root: Path) -> dict[str, TensorRef]:
+        """Return the sources, their files found from the ONNX file's directory."""
+        return {
+            name: dataclasses.replace(ref, file=root / ref.file)
+            for name, ref in self.sources.items()
+        }
+
+
+_BUILD = TypeAdapter(Build)
+
+
+def make_build(
+    read: Callable[[], ImportedModel],
+    steps: Sequence[Step],
+    root: Path,
+    target: tvm.target.Target,
+    key: Key,
+    cache: Cache,
+    writer: ArtifactWriter,
+    report: Report,
+    *,
+    print_ir_after: Sequence[str] = (),
+    show: Callable[[str], None] = print,
+) -> Build:
+    """Put the kernels of a model into the artefact and return what else is known of them.
+
+    Args:
+        read: reads the model; not called where the cache has the kernels.
+        steps: the passes that the model goes through.
+        root: the directory of its ONNX file.
+        target: what for.
+        key: all that the kernels depend on.
+        cache: where to look for them, and to keep them.
+        writer: of the artefact.
+        report: takes the progress.
+        print_ir_after: names of passes after which the module is shown; the passes run then.
+        show: takes the text of a module.
+
+    Raises:
+        VaccError: see `import_onnx` and `run_pipeline`.
+    """
+    fresh = "its IR is to be printed" if print_ir_after else ""
+    with cache.piece("kernels", key, fresh=fresh) as piece:
+        if not piece.is_ready:
+            imported = read()
+            module, passes = run_pipeline(
+                imported.module,
+                steps,
+                print_after=print_ir_after,
+                show=show,
+                progress=lambda done, total: report(Progress("passes", done, total, "passes")),
+            )
+            build = _describe(imported, module, (*_frontend_reports(imported), *passes), root)
+            executable = build_kernels(
+                module,
+                target,
+                lambda done, total: report(Progress("kernels", done, total, "steps")),
+            )
+            _keep(piece, build, executable)
+        for name in piece.files:
+            if name != _RECORD:
+                writer.adopt(name, piece.place(name, writer.directory / name))
+        return _BUILD.validate_json((piece.directory / _RECORD).read_bytes())
+
+
+def _keep(piece: Piece, build: Build, executable: tvm.runtime.Executable) -> None:
+    names = store_kernels(executable, piece.directory)
+    (piece.directory / _RECORD).write_bytes(_BUILD.dump_json(build))
+    files = {}
+    for name in (*names, _RECORD):
+        path = piece.directory / name
+        files[name] = FileEntry(sha256_file(path), path.stat().st_size)
+    piece.finish(files)
+
+
+def _describe(
+    imported: ImportedModel, module: ir.IRModule, passes: tuple[PassReport, ...], root: Path
+) -> Build:
+    plan = read_plan(module[ENTRY])
+    main = imported.module["main"]
+    returned = main.ret_ty
+    outputs = list(returned.fields) if isinstance(returned, relax.TupleType) else [returned]
+    bundled = list(module[ENTRY].params[-1].ty.fields)
+    caches = bundled[: len(bundled) - len(tensors_of(plan))]
+    used = {source.name for weight in plan for source in weight.sources}
+    return Build(
+        plan=plan,
+        sources={
+            name: dataclasses.replace(ref, file=ref.file.relative_to(root))
+            for name, ref in imported.weights.items()
+            if name in used
+        },
+        functions=tuple(
+            sorted(
+                gvar.name_hint
+                for gvar, function in module.functions_items()
+                if isinstance(function, relax.Function)
+            )
+        ),
+        passes=passes,
+        inputs=_specs(imported.inputs, [param.ty for param in main.params]),
+        outputs=_specs(imported.outputs, outputs),
+        caches=_specs([f"cache.{index}" for index in range(len(caches))], caches),
+    )
+
+
+def _frontend_reports(imported: ImportedModel) -> tuple[PassReport, ...]:
+    """Return what was done to the graph before it was imported: matches count nodes removed."""
+    done = imported.simplification
+    if done is None:
+        return ()
+    note = done.remark or f"{done.nodes_before} nodes before, {done.nodes_after} after"
+    removed = max(0, done.nodes_before - done.nodes_after)
+    return (PassReport("onnxsim", removed, None, done.seconds, note),)
+
+
+def _specs(names: Sequence[str], types: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, tuple(map(_dim, ty.shape)), str(ty.dtype))
+        for name, ty in zip(names, types[: len(names)], strict=True)
+    )
+
+
+def _dim(dim: Any) -> int | str:
+    return int(dim) if isinstance(dim, (int, tvm.tirx.IntImm)) else str(dim)

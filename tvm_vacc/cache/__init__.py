@@ -1,0 +1,1 @@
+"""What earlier compiles have made, found by what it was made of."""

@@ -1,0 +1,102 @@
+"""``relax.tvm_vacc.packed_quantized_linear``: ``quantized_linear`` in the kernels' own layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax, tirx
+
+from schedules import linear_int4, linear_int8
+from schedules.isa import Isa, current_isa
+from tvm_vacc.ops._registry import (
+    call_kernel,
+    flatten_leading,
+    register_op,
+    restore_leading,
+    tensor_type,
+)
+from tvm_vacc.ops.quantized_linear import quantized_linear_reference
+from tvm_vacc.quantize.scheme import SCHEMES
+
+
+def packed_quantized_linear_reference(
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    scheme: str,
+    group_size: int,
+    out_features: int,
+) -> np.ndarray:
+    """``x W + b`` in fp32.
+
+    Args:
+        x: ``[..., in]`` fp32.
+        weight: codes, packed by `schedules.linear_int8` or, for 4 bits, `schedules.linear_int4`.
+        scale: packed beside them.
+        bias: ``[out]`` fp32.
+        scheme: a key of `SCHEMES`.
+        group_size: inputs that share a scale.
+        out_features: the true number of output channels; the last block is filled up.
+    """
+    in_features = x.shape[-1]
+    if SCHEMES[scheme].weight_bits == 8:
+        codes = linear_int8.unpack_linear_int8(weight, out_features, in_features)
+        scales = scale[:, None]
+    else:
+        codes, scales = linear_int4.unpack_linear_int4(weight, scale, out_features)
+    return quantized_linear_reference(x, codes, scales, bias, scheme=scheme, group_size=group_size)
+
+
+def _infer(call: relax.Call) -> relax.TensorType:
+    x, weight, scale = (tensor_type(arg) for arg in call.args[:3])
+    in_features, out_features = int(x.shape[-1]), int(call.attrs["out_features"])
+    want: tuple[tuple[int, ...], tuple[int, ...]]
+    if SCHEMES[str(call.attrs["scheme"])].weight_bits == 8:
+        want = linear_int8.packed_shape(out_features, in_features), (out_features,)
+    else:
+        group_size = int(call.attrs["group_size"])
+        want = linear_int4.packed_shapes(out_features, in_features, group_size)
+    found = tuple(tuple(int(dim) for dim in ty.shape) for ty in (weight, scale))
+    if found != want:
+        raise TypeError(
+            f"packed_quantized_linear: weight {weight}, scale {scale} do not fit {x} -> "
+            f"{out_features}"
+        )
+    if len(call.args) == 4 and int(tensor_type(call.args[3], rank=1).shape[0]) != out_features:
+        raise TypeError(f"packed_quantized_linear: bias {call.args[3].ty} does not fit")
+    return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
+
+
+def _kernel(call: relax.Call, in_features: int, isa: Isa) -> tirx.PrimFunc:
+    scheme = SCHEMES[str(call.attrs["scheme"])]
+    out_features = int(call.attrs["out_features"])
+    bias_dtype = str(call.args[3].ty.dtype) if len(call.args) == 4 else None
+    if scheme.weight_bits == 8:
+        return linear_int8.linear_int8_kernel(
+            in_features, out_features, isa, activations=scheme.activations, bias_dtype=bias_dtype
+        )
+    group_size = int(call.attrs["group_size"])
+    return linear_int4.linear_int4_kernel(
+        in_features, out_features, group_size, isa, bias_dtype=bias_dtype
+    )
+
+
+def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    x = flatten_leading(builder, call.args[0], keep=1)
+    tokens, in_features = tensor_type(x, rank=2).shape
+    kernel = _kernel(call, int(in_features), current_isa())
+    out_ty = relax.TensorType([tokens, int(call.attrs["out_features"])], "float32")
+    name = f"linear_{call.attrs['scheme']}"
+    out = call_kernel(builder, kernel, name, [x, *call.args[1:]], out_ty)
+    return restore_leading(builder, out, call.ty)
+
+
+packed_quantized_linear = register_op(
+    "packed_quantized_linear",
+    describe="Linear: x [..., in], packed weight and scale, optional bias [out]; scheme, "
+    "group_size, out_features.",
+    infer_type=_infer,
+    legalize=_legalize,
+    reference=packed_quantized_linear_reference,
+)

@@ -1,0 +1,1 @@
+"""How weights become codes and scales: the schemes, and the quantisers that choose the codes."""
