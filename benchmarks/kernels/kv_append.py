@@ -1,0 +1,45 @@
+"""Appending new positions to the KV cache of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import numpy as np
+
+from benchmarks.glm4_9b import SPEC, TOKENS
+from benchmarks.measure import Case, timed
+from benchmarks.memory import large_tensor, random_tensor
+from benchmarks.setup import Setup
+from schedules.kv_cache import key_cache_shape, kv_append_kernel, value_cache_shape
+from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.runtime.tensors import to_tvm
+
+CONTEXT = 1 << 17
+"""Positions of the cache, over which the new ones are spread: 134 MB in 16 bits."""
+
+
+def cases(setup: Setup) -> Iterator[Case]:
+    """Yield one case a number of tokens."""
+    run = setup.build(kv_append_kernel(SPEC.kv_heads, SPEC.head_dim, "bfloat16"))
+    yield from (_case(run, tokens) for tokens in TOKENS)
+
+
+def _case(run: Callable[..., None], tokens: int) -> Case:
+    pages = CONTEXT // PAGE_SIZE
+    caches = [
+        large_tensor(shape(pages, SPEC.kv_heads, SPEC.head_dim, "bfloat16"), "bfloat16")
+        for shape in (key_cache_shape, value_cache_shape)
+    ]
+    new = (tokens, SPEC.kv_heads, SPEC.head_dim)
+    key, value = (random_tensor(new, "float32", seed=seed) for seed in range(2))
+    starts = range(0, CONTEXT - tokens + 1, max(tokens, PAGE_SIZE))
+    slots = cycle([to_tvm(np.arange(start, start + tokens, dtype=np.int32)) for start in starts])
+    return Case(
+        "kv_append",
+        f"{tokens} x {SPEC.kv_heads} x {SPEC.head_dim} bf16",
+        timed(lambda: run(key, value, next(slots), *caches)),
+        2.0 * 2 * tokens * SPEC.kv_heads * SPEC.head_dim,
+        0.0,
+        "fp32",
+    )
