@@ -22,6 +22,7 @@ from benchmarks.speeds import FLOAT, Speeds
 from schedules.isa import Isa
 from schedules.isa.bf16_dot import bf16_dot, bf16_instructions
 from schedules.isa.vnni import dot_bytes
+from tvm_vacc.runtime.executable import on_own_cpu
 
 CHAINS = 12
 """Independent sums of a peak kernel: two units times a latency of four to six cycles."""
@@ -78,10 +79,11 @@ class Limits:
 
     def measure(self) -> Speeds:
         """Return the limits as they are now; takes some 10 ms."""
-        peaks = {
-            unit: operations / _seconds(run) for unit, (run, operations) in self._peaks.items()
-        }
-        speeds = Speeds(self._bytes / _seconds(self._read), peaks)
+        with on_own_cpu():
+            peaks = {
+                unit: operations / _seconds(run) for unit, (run, operations) in self._peaks.items()
+            }
+            speeds = Speeds(self._bytes / _seconds(self._read), peaks)
         self.history.append(speeds)
         return speeds
 

@@ -16,7 +16,7 @@ PROBE = """
 import json, os, resource, sys, threading, time
 import tvm
 from tvm_vacc.errors import RequestError
-from tvm_vacc.runtime.executable import set_threads
+from tvm_vacc.runtime.executable import on_own_cpu, set_threads
 
 argument, cpus = json.loads(sys.argv[1])
 if cpus is not None:
@@ -59,6 +59,9 @@ seen["idle"] = cpu_seconds() - before
 seen["cpus"] = [
     sorted(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")
 ]
+seen["between"] = sorted(os.sched_getaffinity(0))
+with on_own_cpu():
+    seen["within"] = sorted(os.sched_getaffinity(0))
 print(json.dumps(seen))
 """
 
@@ -82,7 +85,18 @@ def test_every_cpu_is_used_by_any_calling_thread_and_none_is_kept_busy() -> None
     seen = probe(None)
     assert seen["main"] == seen["other"] == len(CPUS)
     assert seen["idle"] < 0.05
-    assert all(cpus == CPUS for cpus in seen["cpus"])  # nothing is pinned
+    assert seen["between"] == CPUS  # a child process would inherit it
+    if len(CPUS) > 1:
+        pinned = [cpus for cpus in seen["cpus"] if cpus != CPUS]
+        assert sorted(pinned) == [[cpu] for cpu in CPUS[1:]]  # the workers of the first thread
+        assert seen["within"] == CPUS[:1]
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="one thread is all this process may have")
+def test_fewer_threads_than_cpus_share_them() -> None:
+    seen = probe(1)
+    assert all(cpus == CPUS for cpus in seen["cpus"])
+    assert seen["within"] == CPUS
 
 
 def test_the_process_affinity_is_kept() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tvm
@@ -17,8 +19,14 @@ IDLE_SPINS = 20_000
 """Times an idle worker yields before it sleeps: about 10 ms, which covers the gaps within a token,
 where waking it costs 30 us. TVM's own 300,000 keep a CPU busy for 0.1 s after every answer."""
 
+_BIND_VARIABLE = "TVM_BIND_THREADS"
 _USERS_THREADS = os.environ.get(THREADS_VARIABLE)
-_SHARE_ALL_CPUS = -3  # `kSpecifyThreadShareAllCore` of TVM's threading backend
+
+# `kSpecifyOneCorePerThread` and `kSpecifyThreadShareAllCore` of TVM's threading backend.
+_ONE_CPU_EACH, _SHARE_ALL_CPUS = -2, -3
+
+_callers_cpu: int | None = None
+"""The CPU that pinned workers leave to the thread that calls; None where nothing is pinned."""
 
 
 def load_executable(directory: Path) -> VirtualMachine:
@@ -49,21 +57,47 @@ def set_threads(threads: int | None) -> None:
 
     None means ``TVM_NUM_THREADS`` where the user has set that, else every CPU this process may run
     on: TVM's own default counts a pair of virtual CPUs as one, and pins threads to CPUs that the
-    process was told to leave alone. Threads share the process's CPUs here. TVM keeps one pool of
-    workers a calling thread; those of other threads learn the same from the environment.
+    process was told to leave alone. Where there is a thread for every CPU of the process, each
+    worker stays on a CPU of its own, and `on_own_cpu` keeps the caller on the one that is left;
+    fewer threads share the CPUs. TVM keeps one pool of workers a calling thread; those of other
+    threads learn the number from the environment.
 
     Raises:
         RequestError: fewer than one, or more than the process has CPUs.
     """
+    global _callers_cpu
     cpus = sorted(os.sched_getaffinity(0))
     given = _USERS_THREADS if threads is None else str(threads)
     wanted = str(len(cpus)) if given is None else given
     if not (wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(cpus)):
         name = THREADS_VARIABLE if threads is None else "threads"
         raise RequestError(f"{name} is {wanted}", f"give a number from 1 to {len(cpus)}")
+    pin = 1 < int(wanted) == len(cpus)
+    _callers_cpu = cpus[0] if pin else None
     os.environ[THREADS_VARIABLE] = wanted
-    os.environ["TVM_BIND_THREADS"] = "0"
     os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", str(IDLE_SPINS))
     configure = tvm.get_global_func("runtime.config_threadpool")
+    os.environ[_BIND_VARIABLE] = str(int(pin))
     # Without a list of CPUs the pool keeps the number of workers that it was made with.
-    configure(_SHARE_ALL_CPUS, int(wanted), list(map(str, cpus)))
+    configure(_ONE_CPU_EACH if pin else _SHARE_ALL_CPUS, int(wanted), list(map(str, cpus)))
+    os.environ[_BIND_VARIABLE] = "0"  # other pools would pin by TVM's own order of CPUs
+
+
+@contextmanager
+def on_own_cpu() -> Iterator[None]:
+    """Keep the calling thread off its pinned workers' CPUs for the length of a step.
+
+    A system may leave two threads that have just woken on one CPU for a tenth of a second, which
+    halves the speed of a short answer.
+    """
+    if _callers_cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with suppress(OSError):  # the system has taken the CPU away: it is only slower
+        os.sched_setaffinity(0, {_callers_cpu})
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setaffinity(0, before)

@@ -10,6 +10,7 @@ import tvm
 
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
 from tvm_vacc.errors import RequestError
+from tvm_vacc.runtime.executable import on_own_cpu
 from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
 
@@ -60,7 +61,9 @@ class Graph:
             if spec.name not in arrays:
                 raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
             _check(spec, arrays[spec.name], dims)
-        result = self._forward(*(to_tvm(arrays[spec.name]) for spec in self.inputs), self.params)
+        arguments = [to_tvm(arrays[spec.name]) for spec in self.inputs]
+        with on_own_cpu():
+            result = self._forward(*arguments, self.params)
         results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         return {
             spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)

@@ -16,6 +16,7 @@ from tvm_vacc.errors import ArtifactError, RequestError
 from tvm_vacc.limits import MAX_SEQUENCES, PAGE_SIZE
 from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.runtime.batch import Row, make_batch
+from tvm_vacc.runtime.executable import on_own_cpu
 from tvm_vacc.runtime.kv_cache import PagePool, Sequence
 from tvm_vacc.runtime.sampling import SamplingParams
 from tvm_vacc.runtime.session import Session
@@ -87,8 +88,9 @@ class Model:
         Raises:
             RequestError: the KV cache is full; no sequence has changed.
         """
-        batch = make_batch(rows, self.pool)
-        return self._forward(*self._step_arguments.put(batch.arrays()), self.params)
+        arguments = self._step_arguments.put(make_batch(rows, self.pool).arrays())
+        with on_own_cpu():
+            return self._forward(*arguments, self.params)
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
         """Append `tokens` in chunks of the compiled size; return the last logits ``[1, vocab]``."""
