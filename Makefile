@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/tvmc generate workspace/demo-bf16 --prompt "$(PROMPT)" --max-tokens 96 --temperature 0.7 --top-p 0.9 --seed 1
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

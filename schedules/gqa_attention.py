@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from tvm import tirx
@@ -29,6 +30,7 @@ from schedules.registers import vector, zeros
 from tvm_vacc.limits import PAGE_SIZE
 
 
+@cache
 def gqa_attention_kernel(
     heads: int, kv_heads: int, head_dim: int, cache_dtype: str, scale: float, isa: Isa
 ) -> tirx.PrimFunc:

@@ -19,6 +19,7 @@ whatever the tokens beside it: a token's result is bit-identical alone and in an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -98,6 +99,7 @@ def _numpy_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
+@cache
 def linear_kernel(
     in_features: int,
     out_features: int,

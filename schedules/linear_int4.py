@@ -14,6 +14,7 @@ bit-identical alone and in any batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ def unpack_linear_int4(
     return values.reshape(blocks * BLOCK, steps * STEP)[:out_features], scales[:out_features]
 
 
+@cache
 def linear_int4_kernel(
     in_features: int, out_features: int, group: int, isa: Isa, *, bias_dtype: str | None
 ) -> tirx.PrimFunc:

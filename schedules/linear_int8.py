@@ -14,6 +14,7 @@ bytes each), are more accurate, and need no conversion of the weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def unpack_linear_int8(packed: np.ndarray, out_features: int, in_features: int) 
     return rows[:out_features, :in_features]
 
 
+@cache
 def linear_int8_kernel(
     in_features: int,
     out_features: int,
