@@ -60,3 +60,24 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path, damage: bytes) -> Non
     assert "\n" not in str(caught.value)
     with pytest.raises(ArtifactError, match="cannot be loaded"):
         load_executable(tmp_path / "nowhere")
+
+
+def test_kernels_that_replace_loaded_ones_are_the_new_ones(tmp_path: Path) -> None:
+    """A notebook compiles, loads, compiles again and loads again, in one process."""
+    x = relax.Var("x", relax.TensorType((5,), "float32"))
+    values = np.arange(5, dtype=np.float32)
+    results, held = [], []
+    for factor in (2.0, 3.0):
+        builder = relax.BlockBuilder()
+        with builder.function("main", [x]):
+            with builder.dataflow():
+                scaled = relax.op.multiply(x, relax.const(factor, "float32"))
+                out = builder.emit_output(scaled)
+            builder.emit_func_output(out)
+        built = kernels.build_kernels(builder.get(), tvm.target.Target("tvm_vacc"))
+        library = tmp_path / SHARED_LIBRARY
+        library.unlink(missing_ok=True)
+        kernels.store_kernels(built, tmp_path)
+        held.append(load_executable(tmp_path))  # as long as it is held, the linker knows it
+        results.append(held[-1]["main"](tvm.runtime.tensor(values)).numpy())
+    np.testing.assert_array_equal(results, [values * 2, values * 3])

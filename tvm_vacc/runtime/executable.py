@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +27,9 @@ _USERS_THREADS = os.environ.get(THREADS_VARIABLE)
 # `kSpecifyOneCorePerThread` and `kSpecifyThreadShareAllCore` of TVM's threading backend.
 _ONE_CPU_EACH, _SHARE_ALL_CPUS = -2, -3
 
+_loaded: dict[Path, tuple[int, int]] = {}
+"""Device and inode of the first library that was loaded from each path."""
+
 _callers_cpu: int | None = None
 """The CPU that pinned workers leave to the thread that calls; None where nothing is pinned."""
 
@@ -37,7 +42,7 @@ def load_executable(directory: Path) -> VirtualMachine:
     """
     try:
         if (library := directory / SHARED_LIBRARY).exists():
-            module = tvm.runtime.load_module(str(library))
+            module = _load_library(library)
         else:
             # No file name extension leads TVM to this loader.
             load_bytecode = tvm.get_global_func("ffi.Module.load_from_file.relax.VMExecutable")
@@ -50,6 +55,19 @@ def load_executable(directory: Path) -> VirtualMachine:
             f"{directory}: the compiled kernels cannot be loaded: {reason}",
             "compile the model again on this machine",
         ) from error
+
+
+def _load_library(path: Path) -> tvm.runtime.Module:
+    """Load `path`, which may have replaced another file of that name since it was loaded last.
+
+    The dynamic linker knows libraries by their path and would return the old one.
+    """
+    status = path.stat()
+    identity = (status.st_dev, status.st_ino)
+    if _loaded.setdefault(path.resolve(), identity) == identity:
+        return tvm.runtime.load_module(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        return tvm.runtime.load_module(shutil.copy(path, folder))
 
 
 def set_threads(threads: int | None) -> None:
