@@ -52,7 +52,7 @@ def test_missing_file_directory_and_pipe_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{\n"a": 1,\n}', "line 3"),
+        (b'{\n"a": 1\n"b": 2}', "line 3"),
         (b'\n\n"\xff"', "line 3: not UTF-8"),
         (b'{"a": 1, "a": 2}', "'a' stands twice"),
         (b'{"x": {"b": 1, "b": 1}}', "'b' stands twice"),
