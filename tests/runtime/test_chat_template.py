@@ -63,7 +63,7 @@ CONVERSATIONS = [
     [{"role": "assistant", "metadata": "get_weather", "content": '{"city": "北京"}'}],
     [{"role": "system", "content": "s", "tools": [WEATHER, PYTHON]}, *say("user: a")],
     [{"role": "system", "content": "", "tools": [WEATHER]}, *say("user: a")],
-    [{"role": "user", "content": "a", "name": None, "age": 3, "flag": True, "x": 1.5}],
+    [{"role": "user", "content": "a", "age": 3, "flag": True, "x": 1.5}],
 ]
 TOOLS = [None, [WEATHER], [WEATHER, WEATHER["function"]]]
 
@@ -114,6 +114,13 @@ def test_known_text_of_the_demo(demo: ChatTemplate) -> None:
     text = demo.render(say("system: s", "user: 你好", "assistant: b", "user: c"))
     want = "[gMASK]<sop><|system|>\ns<|user|>\n你好<|assistant|>\nb<|user|>\nc<|assistant|>"
     assert text == want
+
+
+def test_a_key_without_value_counts_as_missing() -> None:
+    """As in transformers 5.23; 5.20 hands it to the template."""
+    ours = template_of(templates.ELABORATE)
+    message = {"role": "user", "content": "a"}
+    assert ours.render([{**message, "name": None}]) == ours.render([message])
 
 
 def test_a_conversation_is_not_changed(demo: ChatTemplate) -> None:
