@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import click
 
-import benchmarks.cpus  # noqa: F401  before TVM starts its threads
 from benchmarks.commands.checkpoint import checkpoint
 from benchmarks.commands.compile import compile_command
 from benchmarks.commands.kernels import kernels

@@ -22,6 +22,7 @@ from benchmarks.speeds import FLOAT, Speeds
 from schedules.isa import Isa
 from schedules.isa.bf16_dot import bf16_dot, bf16_instructions
 from schedules.isa.vnni import dot_bytes
+from schedules.prefetch import prefetch
 from tvm_vacc.runtime.executable import on_own_cpu
 
 CHAINS = 12
@@ -127,19 +128,11 @@ def read_kernel(threads: int, count: int, pattern: ReadPattern, lanes: int) -> t
                     stream, vector = index % pattern.streams, index // pattern.streams
                     first = (step * vectors + vector) * lanes
                     if pattern.prefetch:
-                        _prefetch(data, thread, stream, first + pattern.prefetch // 4)
+                        prefetch(data[thread, stream, first + pattern.prefetch // 4], locality=3)
                     part = data[thread, stream, T.ramp(first, 1, lanes)]
                     T.buffer_store(total, total[every] + part, [every])
             _store_sum(sums, out, thread, every)
     return builder.get()
-
-
-def _prefetch(data: Any, thread: Any, stream: int, index: Any) -> None:
-    # Read, into all caches, data: the operands of llvm.prefetch. One past the end harms nothing.
-    place = T.address_of(data[thread, stream, index])
-    T.evaluate(
-        tirx.call_llvm_intrin("void", "llvm.prefetch", place, T.int32(0), T.int32(3), T.int32(1))
-    )
 
 
 class Instruction(NamedTuple):

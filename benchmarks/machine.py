@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks.cpus import CPUS
 from tvm_vacc.artifact.manifest import installed_versions
 
 DISTRIBUTIONS = ("tvm-vacc", "apache-tvm", "apache-tvm-ffi", "numpy", "torch", "onnx")
@@ -56,6 +55,11 @@ class Run:
     threads: int
 
 
+def cpu_count() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
 def this_machine() -> Machine:
     """Describe the computer this runs on."""
     facts = _cpu_facts()
@@ -63,7 +67,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=facts.get("model name") or platform.processor() or platform.machine(),
         flags=tuple(flag for flag in flags if flag.startswith(_VECTOR_FLAGS)),
-        cores=len(CPUS),
+        cores=cpu_count(),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         system=f"{platform.system()} {platform.release().split('-')[0]}",
     )

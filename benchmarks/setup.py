@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tvm
 
-from benchmarks.cpus import CPUS
+from benchmarks.machine import cpu_count
 from schedules.isa import Isa, isa_of
 from tvm_vacc.runtime.executable import set_threads
 from tvm_vacc.target_string import make_target
@@ -33,7 +33,7 @@ class Setup:
             TargetError: TVM cannot take the target.
             RequestError: `threads` is out of range.
         """
-        threads = threads or len(CPUS)
+        threads = threads or cpu_count()
         set_threads(threads)
         return cls(make_target(target), threads)
 

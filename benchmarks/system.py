@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.cpus import CPUS
 from benchmarks.peers.protocol import Description
 from tvm_vacc.errors import ConfigError
 
@@ -77,8 +76,6 @@ class SystemProcess:
             stderr=self._errors,
             text=True,
         )
-        # TVM has tied this process to one CPU, which a child inherits.
-        os.sched_setaffinity(self._process.pid, CPUS)
         document = self._receive()
         self.ready_seconds = time.perf_counter() - began
         document["weight_files"] = tuple(document["weight_files"])

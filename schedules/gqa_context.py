@@ -10,6 +10,7 @@ from tvm.tirx.script import builder as T
 
 from schedules.gqa_product import Product
 from schedules.gqa_shape import BLOCK_PAGES
+from schedules.prefetch import prefetch
 from tvm_vacc.limits import PAGE_SIZE
 
 
@@ -61,9 +62,7 @@ class Context:
         page, following = self._page(index), self._page(T.min(index + BLOCK_PAGES, last))
         value = self.value_cache[page, self.head, word // vectors, word % vectors * values]
         for line in (value, self.key_cache[following, self.head, word, 0]):
-            # For reading, into the second-level cache, as data.
-            hints = (T.int32(0), T.int32(2), T.int32(1))
-            T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", T.address_of(line), *hints))
+            prefetch(line, locality=2)
 
     def _page(self, index: Any) -> Any:
         # A large cache passes 2^31 elements.

@@ -16,6 +16,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
+from schedules.parallel import for_each_where
+from schedules.prefetch import prefetch
 from schedules.quantize_activations import LINE, QuantizedActivations
 from schedules.vector_math import widen
 
@@ -95,13 +97,9 @@ class IntegerLinear(ABC):
         instructions that the next 4 KiB are asked for early, this gains nothing.
         """
         for line in range(0, BYTES_A_STEP, LINE):
-            address = T.address_of(self.weight[block, step + PREFETCH_STEPS, line])
-            # To read data, into the second-level cache: the first has few misses in flight, and
-            # all of them would wait for memory. One past the end does no harm.
-            reading, locality, data = T.int32(0), T.int32(1), T.int32(1)
-            T.evaluate(
-                T.call_llvm_intrin("void", "llvm.prefetch", address, reading, locality, data)
-            )
+            # Not into the first-level cache: it has few misses in flight, and all of them would
+            # wait for memory.
+            prefetch(self.weight[block, step + PREFETCH_STEPS, line], locality=1)
 
     @abstractmethod
     def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
@@ -121,16 +119,10 @@ class IntegerLinear(ABC):
             self._task(T.bind(task // panels), start, count)
 
         if products >= PARALLEL_PRODUCTS:
-            with T.parallel(0, tasks) as task:
-                one_task(task)
-            return
-        # Bound, or a pass of TVM solves the condition for each access below it.
-        large = T.bind(rows * products >= PARALLEL_PRODUCTS)
-        with T.If(large):
-            with T.Then(), T.parallel(0, tasks) as task:
-                one_task(task)
-            with T.Else(), T.serial(0, tasks) as task:
-                one_task(task)
+            for_each_where(True, tasks, one_task)
+        else:
+            # Bound, or a pass of TVM solves the condition for each access below it.
+            for_each_where(T.bind(rows * products >= PARALLEL_PRODUCTS), tasks, one_task)
 
     def _task(self, block: Any, start: Any, count: Any) -> None:
         """Emit one block of channels times one panel of rows."""

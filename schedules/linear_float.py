@@ -31,6 +31,7 @@ from tvm.tirx.script import builder as T
 from schedules.isa import Isa
 from schedules.linear_bf16_tile import DotTile, HalfDotTile, products_in
 from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Load, Rows, Steps, Tile
+from schedules.parallel import for_each_where
 from schedules.vector_math import widen
 
 CHUNK_BYTES = 1 << 17
@@ -166,13 +167,13 @@ class _Linear:
         rows = tokens + self.tile.sizes[-1]
         stride = -(-pairs // ROW_PADDING) * ROW_PADDING + ROW_PADDING
         packed = _scratch((rows, stride), self.tile.pair_dtype)
-        _for_each(
+        for_each_where(
             tokens * int(self.x.shape[1]) >= PARALLEL_VALUES,
             tokens,
             lambda token: self.tile.pack_row(packed, token, self.x),
         )
         large = True if products >= PARALLEL_PRODUCTS else tokens * products >= PARALLEL_PRODUCTS
-        _for_each(large, tasks, lambda task: self._task(packed, task, tokens))
+        for_each_where(large, tasks, lambda task: self._task(packed, task, tokens))
 
     def _task(self, packed: Any, task: Any, tokens: Any) -> None:
         """Emit one block of channels times one panel of tokens."""
@@ -232,11 +233,11 @@ class _Linear:
                 matches = T.bind(tirx.all(left > smaller, left <= size, tirx.Not(later)))
                 rows = Rows(row, start + row, size)
                 with T.If(matches), T.Then():
-                    self.tile.multiply(sums, packed, rows, steps, load, prefetch=True)
+                    self.tile.multiply(sums, packed, rows, steps, load, ahead=True)
                 smaller = size
             with T.If(later), T.Then():
                 rows = Rows(row, start + row, full)
-                self.tile.multiply(sums, packed, rows, steps, load, prefetch=False)
+                self.tile.multiply(sums, packed, rows, steps, load, ahead=False)
 
     def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
         """Emit the outputs of one panel: the sums plus the bias."""
@@ -266,16 +267,3 @@ def _scratch(shape: tuple[Any, ...], dtype: str) -> tirx.Buffer:
     """
     allocated = T.alloc_buffer(shape, dtype)
     return T.decl_buffer(shape, dtype, data=allocated.data)
-
-
-def _for_each(parallel: Any, extent: Any, body: Any) -> None:
-    """Emit ``for i in range(extent): body(i)``, in parallel where `parallel` says so."""
-    if parallel is True:
-        with T.parallel(0, extent) as i:
-            body(i)
-        return
-    with T.If(parallel):
-        with T.Then(), T.parallel(0, extent) as i:
-            body(i)
-        with T.Else(), T.serial(0, extent) as i:
-            body(i)

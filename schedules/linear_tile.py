@@ -19,6 +19,7 @@ from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
 from schedules.parallel import for_lanes
+from schedules.prefetch import prefetch
 from schedules.vector_math import widen
 
 BLOCK = 64
@@ -105,7 +106,7 @@ class Tile(ABC):
         """Return the sums of finished channels: a ramp of them, or one."""
 
     def multiply(
-        self, sums: Any, packed: Any, rows: Rows, steps: Steps, load: Load, *, prefetch: bool
+        self, sums: Any, packed: Any, rows: Rows, steps: Steps, load: Load, *, ahead: bool
     ) -> None:
         """Emit ``sums += x W`` of one tile and chunk.
 
@@ -115,7 +116,7 @@ class Tile(ABC):
             rows: of both.
             steps: of the weights.
             load: reads a weight vector.
-            prefetch: ask for the next chunk on the way.
+            ahead: ask for the next chunk on the way.
         """
         lanes = self.isa.lanes
         every = T.ramp(0, 1, lanes)
@@ -139,7 +140,7 @@ class Tile(ABC):
                 for vector, total in enumerate(line):
                     T.buffer_store(total, sums[tuple(place(row, first, vector))], [every])
             with T.serial(0, steps.length) as k:
-                if prefetch:
+                if ahead:
                     self._prefetch(steps, k, group, groups)
                 for vector, weight in enumerate(weights):
                     value = load(steps.block, steps.first + k, first + vector * lanes)
@@ -169,14 +170,7 @@ class Tile(ABC):
         share = max(1, streams // groups)
         for i in range(share):
             stream = (group * share + i) % streams
-            address = T.address_of(lines[chunk + stream * steps.most + k, 0])
-            # Read, to the second level (prefetcht2), data: the operands of llvm.prefetch. Beyond
-            # the end of the weights it does nothing.
-            T.evaluate(
-                tirx.call_llvm_intrin(
-                    "void", "llvm.prefetch", address, T.int32(0), T.int32(1), T.int32(1)
-                )
-            )
+            prefetch(lines[chunk + stream * steps.most + k, 0], locality=1)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,23 @@ def for_each(extent: Any, bytes_each: int, body: Callable[[Any], None]) -> None:
         bytes_each: bytes one iteration reads and writes.
     """
     if bytes_each >= PARALLEL_BYTES:
+        for_each_where(True, extent, body)
+    else:
+        for_each_where(extent >= -(-PARALLEL_BYTES // bytes_each), extent, body)
+
+
+def for_each_where(parallel: Any, extent: Any, body: Callable[[Any], None]) -> None:
+    """Emit ``for i in range(extent): body(i)``, in parallel where `parallel` is true.
+
+    Args:
+        parallel: True, or an expression that is known when the kernel runs.
+        extent: number of iterations, symbolic or not.
+    """
+    if parallel is True:
         with T.parallel(0, extent) as i:
             body(i)
         return
-    with T.If(extent >= -(-PARALLEL_BYTES // bytes_each)):
+    with T.If(parallel):
         with T.Then(), T.parallel(0, extent) as i:
             body(i)
         with T.Else(), T.serial(0, extent) as i:

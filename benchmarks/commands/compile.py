@@ -45,8 +45,7 @@ def compile_command(
     """
     from benchmarks import tables
     from benchmarks.compiling import compile_in_subprocess, copy_seconds, forget, median_phases
-    from benchmarks.cpus import CPUS
-    from benchmarks.machine import describe_run
+    from benchmarks.machine import cpu_count, describe_run
     from benchmarks.results import CompileResults, write_results
     from benchmarks.spread import Spread
     from tvm_vacc import compiler
@@ -57,7 +56,7 @@ def compile_command(
     tensors = checkpoint.tensors.values()
     files = sorted({Path(tensor.file) for tensor in tensors})
     read = sum(tensor.nbytes for tensor in tensors)
-    run = describe_run(arguments(), target, len(CPUS))
+    run = describe_run(arguments(), target, cpu_count())
     compiles, copies, written = [], [], 0
     for number in range(1, rounds + 1):
         # A directory of its own: nothing of an earlier compile can be reused.

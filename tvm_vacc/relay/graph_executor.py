@@ -15,7 +15,8 @@ from tvm_vacc.relay import explain
 from tvm_vacc.relay.opened_library import OpenedLibrary, check_device, open_on
 from tvm_vacc.relay.signature import TensorInfo
 from tvm_vacc.relay.timing import time_calls
-from tvm_vacc.runtime.tensors import to_numpy, to_tvm
+from tvm_vacc.runtime.executable import on_own_cpu
+from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
 
 _NO_WEIGHTS = "call load_params(relay.save_param_dict(params)) or set_input(**params) first"
 
@@ -86,7 +87,9 @@ class GraphModule:
                 symbolic dimension, or there are no weights.
         """
         self.set_input(**input_dict)
-        result = self._forward(*self._arguments())
+        arguments = self._arguments()
+        with on_own_cpu():
+            result = self._forward(*arguments)
         self._outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         names = ", ".join(f'inputs["{tensor.name}"]' for tensor in self._signature.inputs)
         explain.lines(f'outputs = vm["main"]({names})')
@@ -205,7 +208,8 @@ class GraphModule:
             cooldown_interval_ms=cooldown_interval_ms,
             repeats_to_cooldown=repeats_to_cooldown,
         )
-        return evaluate(*arguments)
+        with on_own_cpu():
+            return evaluate(*arguments)
 
     def _name(self, key: str | int) -> str:
         if isinstance(key, int) and 0 <= key < len(self._slots):
@@ -218,14 +222,12 @@ class GraphModule:
     def _set(self, name: str, value: Any) -> None:
         slot = self._slots[name]
         if isinstance(value, tvm.runtime.Tensor):
-            if str(value.dtype) != slot.dtype:
-                raise _misfit(slot, str(value.dtype), tuple(value.shape))
             array = to_numpy(value)
         else:
             array = np.asarray(value)
             if str(array.dtype) != slot.dtype:
                 array = array.astype(_numpy_dtype(slot))
-        _check_shape(slot, array.shape, {})
+        require_fit(slot, str(array.dtype), array.shape, {})
         self._tensors[name] = to_tvm(array)
         self._bundle = None
         explain.lines(f'inputs["{name}"] = tvm.runtime.tensor(data["{name}"])')
@@ -243,7 +245,8 @@ class GraphModule:
     def _arguments(self) -> list[Any]:
         dims: dict[str, int] = {}
         for slot in self._signature.inputs:
-            _check_shape(slot, self._tensor(slot.name).shape, dims)
+            tensor = self._tensor(slot.name)
+            require_fit(slot, str(tensor.dtype), tensor.shape, dims)
         if self._bundle is None:
             weights = [self._tensor(slot.name) for slot in self._signature.params]
             self._bundle = tvm.runtime.convert(weights)
@@ -252,24 +255,6 @@ class GraphModule:
 
 def _numpy_dtype(slot: TensorInfo) -> np.dtype:
     return NUMPY_DTYPES.get(slot.dtype) or np.dtype(slot.dtype)
-
-
-def _check_shape(slot: TensorInfo, shape: Any, dims: dict[str, int]) -> None:
-    """Hold `shape` against `slot`; `dims` collects the values of symbolic dimensions."""
-    fits = len(shape) == len(slot.shape) and all(
-        size == (dims.setdefault(dim, size) if isinstance(dim, str) else dim)
-        for dim, size in zip(slot.shape, shape, strict=True)
-    )
-    if not fits:
-        raise _misfit(slot, slot.dtype, tuple(shape))
-
-
-def _misfit(slot: TensorInfo, dtype: str, shape: tuple[int, ...]) -> RequestError:
-    wanted = f"{slot.dtype}[{', '.join(map(str, slot.shape))}]"
-    return RequestError(
-        f"the input {slot.name!r} is {dtype}{list(shape)}, it must be {wanted}",
-        "convert it with astype or reshape",
-    )
 
 
 def _copied(tensor: tvm.runtime.Tensor, out: tvm.runtime.Tensor | None) -> tvm.runtime.Tensor:

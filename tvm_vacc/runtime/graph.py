@@ -11,7 +11,7 @@ import tvm
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
 from tvm_vacc.errors import RequestError
 from tvm_vacc.runtime.executable import on_own_cpu
-from tvm_vacc.runtime.tensors import to_numpy, to_tvm
+from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
 
 
 class Graph:
@@ -60,7 +60,8 @@ class Graph:
         for spec in self.inputs:
             if spec.name not in arrays:
                 raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
-            _check(spec, arrays[spec.name], dims)
+            array = arrays[spec.name]
+            require_fit(spec, str(array.dtype), array.shape, dims)
         arguments = [to_tvm(arrays[spec.name]) for spec in self.inputs]
         with on_own_cpu():
             result = self._forward(*arguments, self.params)
@@ -68,19 +69,3 @@ class Graph:
         return {
             spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)
         }
-
-
-def _check(spec: TensorSpec, array: np.ndarray, dims: dict[str, int]) -> None:
-    """Hold `array` against `spec`; `dims` collects the values of symbolic dimensions."""
-    wanted = f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"
-    fits = str(array.dtype) == spec.dtype and array.ndim == len(spec.shape)
-    if fits:
-        fits = all(
-            size == (dims.setdefault(dim, size) if isinstance(dim, str) else dim)
-            for size, dim in zip(array.shape, spec.shape, strict=True)
-        )
-    if not fits:
-        raise RequestError(
-            f"the input {spec.name!r} is {array.dtype}{list(array.shape)}, it must be {wanted}",
-            "convert it with astype or reshape",
-        )

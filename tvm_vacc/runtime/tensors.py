@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import ml_dtypes
 import numpy as np
 import tvm
+
+from tvm_vacc.errors import RequestError
 
 
 def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
@@ -19,6 +24,51 @@ def to_numpy(tensor: tvm.runtime.Tensor) -> np.ndarray:
     if str(tensor.dtype) == "bfloat16":
         return tensor.numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
+
+
+class Described(Protocol):
+    """What a graph says of a tensor: a text in `shape` names a symbolic dimension."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[int | str]:
+        """Its dimensions."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Its dtype, as Relax spells it."""
+        ...
+
+
+def require_fit(wanted: Described, dtype: str, shape: Sequence[int], dims: dict[str, int]) -> None:
+    """Hold an input's dtype and shape against what the graph takes.
+
+    Args:
+        wanted: the graph's input.
+        dtype: of what was given.
+        shape: of what was given.
+        dims: values of symbolic dimensions; those that are met first are added.
+
+    Raises:
+        RequestError: it does not fit.
+    """
+    fits = dtype == wanted.dtype and len(shape) == len(wanted.shape)
+    if fits:
+        fits = all(
+            size == (dims.setdefault(dim, size) if isinstance(dim, str) else dim)
+            for size, dim in zip(shape, wanted.shape, strict=True)
+        )
+    if not fits:
+        takes = f"{wanted.dtype}[{', '.join(map(str, wanted.shape))}]"
+        raise RequestError(
+            f"the input {wanted.name!r} is {dtype}{list(shape)}, it must be {takes}",
+            "convert it with astype or reshape",
+        )
 
 
 class Arguments:
