@@ -97,6 +97,8 @@ class PackedWeight:
         layout: one of the layouts above.
         tensors: what is made: one tensor, or codes and scales.
         quantized: how the codes are chosen; None where there are none.
+        scales: where the codes are chosen already, and are what `sources` hold as int8: the
+            tensors of their scales ``[out, groups]``, one for each source.
     """
 
     kind: Kind
@@ -104,11 +106,17 @@ class PackedWeight:
     layout: str
     tensors: tuple[MadeTensor, ...]
     quantized: Quantized | None = None
+    scales: tuple[Source, ...] = ()
 
     @property
     def name(self) -> str:
         """The sources' names: what reports and errors call it."""
         return "+".join(source.name for source in self.sources)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of all tensors of the model that it is made of, each once."""
+        return tuple(dict.fromkeys(source.name for source in (*self.sources, *self.scales)))
 
 
 _PLAN = TypeAdapter(tuple[PackedWeight, ...])

@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "relay_passes": {"tvm_vacc.ops", "schedules"},
     "tvm_vacc.quantize": set(),
     "tvm_vacc.frontend": set(),
+    "tvm_vacc.reference": {"tvm_vacc.frontend"},
     "tvm_vacc.artifact": set(),
     "tvm_vacc.runtime": {"tvm_vacc.artifact"},
     "tvm_vacc.relay": {"compiler", "relay_passes", "tvm_vacc.frontend", "tvm_vacc.runtime"},

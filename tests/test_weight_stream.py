@@ -108,6 +108,30 @@ def test_a_transposed_weight_is_packed_whole(
     assert slices == 1
 
 
+def test_codes_that_are_chosen_already_are_cut_with_their_scales(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_stream, "SLICE_BYTES", 2000)
+    rng = np.random.default_rng(2)
+    rows = {"a": 100, "b": 90}
+    codes = {n: rng.integers(-127, 128, (r, 20)).astype(np.int8) for n, r in rows.items()}
+    scales = {f"{n}.scale": rng.random((r, 1)).astype(BF16) for n, r in rows.items()}
+    files = Files(tmp_path, {**codes, **scales})
+    weight = PackedWeight(
+        "linear",
+        tuple(map(Source, codes)),
+        "codes",
+        (MadeTensor("c", (190, 20), "int8"), MadeTensor("s", (190, 1), "float32")),
+        Quantized("gptq", "w8a16", 20),
+        tuple(map(Source, scales)),
+    )
+    found, slices, _, _ = streamed([weight], files)
+    np.testing.assert_array_equal(found["c"], np.concatenate(list(codes.values())))
+    want = np.concatenate(list(scales.values())).astype(np.float32)
+    np.testing.assert_array_equal(found["s"], want)
+    assert slices > 2
+
+
 def fake_codes(weight: PackedWeight, sources: dict[str, TensorRef]) -> tuple[np.ndarray, ...]:
     """Codes and scales of rows, as quantising makes them."""
     matrix = np.concatenate([sources[source.name].read() for source in weight.sources])

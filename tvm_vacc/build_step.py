@@ -134,7 +134,7 @@ def _describe(
     outputs = list(returned.fields) if isinstance(returned, relax.TupleType) else [returned]
     bundled = list(module[ENTRY].params[-1].ty.fields)
     caches = bundled[: len(bundled) - len(tensors_of(plan))]
-    used = {source.name for weight in plan for source in weight.sources}
+    used = {name for weight in plan for name in weight.reads}
     return Build(
         plan=plan,
         sources={

@@ -61,7 +61,7 @@ class _Part:
 
 def source_bytes(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> int:
     """Return how many bytes of the checkpoint `weight` is made of."""
-    return sum(sources[source.name].nbytes for source in weight.sources)
+    return sum(sources[name].nbytes for name in weight.reads)
 
 
 def stream_weights(
@@ -136,30 +136,37 @@ def _in_order(
 
 def _cut(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> Iterator[_Part]:
     """Cut a weight into parts of about `SLICE_BYTES`; uncut where its rows depend on each other."""
-    used = {source.name: sources[source.name] for source in weight.sources}
+    used = {name: sources[name] for name in weight.reads}
     if not _can_be_cut(weight, used):
         yield _Part(weight, used, is_last=True)
         return
-    rows = sum(ref.shape[0] for ref in used.values())
+    matrices = {source.name: used[source.name] for source in weight.sources}
+    scales = {source.name: used[source.name] for source in weight.scales}
+    rows = sum(ref.shape[0] for ref in matrices.values())
     row_bytes = -(-source_bytes(weight, used) // rows)
     step = CUT_ROWS * max(1, SLICE_BYTES // (CUT_ROWS * row_bytes))
     for start in range(0, rows, step):
         stop = min(start + step, rows)
         yield _Part(
             weight=_rows_of_weight(weight, rows, start, stop),
-            sources=_rows_of_sources(used, start, stop),
+            sources=_rows_of_sources(matrices, start, stop) | _rows_of_sources(scales, start, stop),
             is_last=stop == rows,
         )
 
 
 def _can_be_cut(weight: PackedWeight, used: Mapping[str, TensorRef]) -> bool:
-    rows = sum(ref.shape[0] for ref in used.values())
-    independent = weight.quantized is None or weight.quantized.quantizer == ROUND_TO_NEAREST
-    contiguous = not any(source.transposed for source in weight.sources)
+    matrices = [used[source.name] for source in weight.sources]
+    rows = [ref.shape[0] for ref in matrices]
+    chosen = bool(weight.scales) and rows == [used[s.name].shape[0] for s in weight.scales]
+    round_to_nearest = (
+        weight.quantized is not None and weight.quantized.quantizer == ROUND_TO_NEAREST
+    )
+    independent = weight.quantized is None or chosen or round_to_nearest
+    contiguous = not any(source.transposed for source in (*weight.sources, *weight.scales))
     is_matrix = all(len(ref.shape) == 2 for ref in used.values())
-    once = len(used) == len(weight.sources)
-    whole_units = all(tensor.shape[0] in _units(rows) for tensor in weight.tensors)
-    return rows > CUT_ROWS and independent and contiguous and is_matrix and once and whole_units
+    once = len(used) == len(weight.sources) + len(weight.scales)
+    whole_units = all(tensor.shape[0] in _units(sum(rows)) for tensor in weight.tensors)
+    return sum(rows) > CUT_ROWS and independent and contiguous and is_matrix and once and whole_units
 
 
 def _units(rows: int) -> dict[int, int]:
@@ -187,6 +194,7 @@ def _rows_of_sources(used: Mapping[str, TensorRef], start: int, stop: int) -> di
     position = 0
     for name, ref in used.items():
         first, last = max(start - position, 0), min(stop - position, ref.shape[0])
-        cut[name] = ref.rows(first, max(first, last)) if first < ref.shape[0] else ref.rows(0, 0)
+        kept = ref.rows(first, max(first, last)) if first < ref.shape[0] else ref.rows(0, 0)
+        cut[name] = kept
         position += ref.shape[0]
     return cut

@@ -88,15 +88,32 @@ def _codes(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> tuple[np.n
     """Quantise; the sources' memory is free when this returns."""
     how = weight.quantized
     assert how is not None
+    if weight.scales:
+        return _stored_codes(weight, sources)
     quantize, bits = QUANTIZERS[how.quantizer], SCHEMES[how.scheme].weight_bits
     try:
         return quantize(_joined(weight.sources, sources), bits, how.group_size)
     except UnquantizableError as problem:
-        files = ", ".join(sorted({str(sources[source.name].file) for source in weight.sources}))
+        files = ", ".join(sorted({str(sources[name].file) for name in weight.reads}))
         raise CheckpointError(
             f"{files}: {weight.name} holds {problem}",
             "a weight that is not finite cannot be quantised: download or convert it again",
         ) from problem
+
+
+def _stored_codes(
+    weight: PackedWeight, sources: Mapping[str, TensorRef]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read codes and scales that were chosen before."""
+    codes = _joined(weight.sources, sources)
+    scales = _joined(weight.scales, sources).astype(np.float32)
+    if codes.dtype != np.int8 or not np.isfinite(scales).all():
+        files = ", ".join(sorted({str(sources[name].file) for name in weight.reads}))
+        raise CheckpointError(
+            f"{files}: the codes of {weight.name} are {codes.dtype}, or a scale is not finite",
+            "codes are int8 and scales finite: download or convert it again",
+        )
+    return codes, scales
 
 
 def _packed_codes(

@@ -120,12 +120,12 @@ def _write(
 def _identities(
     weights: Sequence[PackedWeight], sources: Mapping[str, TensorRef]
 ) -> dict[Path, str]:
-    files = {sources[source.name].file for weight in weights for source in weight.sources}
+    files = {sources[name].file for weight in weights for name in weight.reads}
     return {file: file_identity(file) for file in sorted(files)}
 
 
 def _key(weights: Sequence[PackedWeight], sources: Mapping[str, TensorRef]) -> Key:
-    used = {source.name: sources[source.name] for w in weights for source in w.sources}
+    used = {name: sources[name] for weight in weights for name in weight.reads}
     dtypes = {tensor.dtype for tensor in tensors_of(weights)}
     layouts = {weight.layout for weight in weights}
     return Key(
