@@ -165,8 +165,10 @@ def _can_be_cut(weight: PackedWeight, used: Mapping[str, TensorRef]) -> bool:
     contiguous = not any(source.transposed for source in (*weight.sources, *weight.scales))
     is_matrix = all(len(ref.shape) == 2 for ref in used.values())
     once = len(used) == len(weight.sources) + len(weight.scales)
-    whole_units = all(tensor.shape[0] in _units(sum(rows)) for tensor in weight.tensors)
-    return sum(rows) > CUT_ROWS and independent and contiguous and is_matrix and once and whole_units
+    units = _units(sum(rows))
+    whole_units = all(tensor.shape[0] in units for tensor in weight.tensors)
+    is_long = sum(rows) > CUT_ROWS
+    return is_long and independent and contiguous and is_matrix and once and whole_units
 
 
 def _units(rows: int) -> dict[int, int]:
