@@ -24,6 +24,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
+from tvm_vacc.artifact.block_writer import BlockWriter
 from tvm_vacc.artifact.weights_journal import WeightsJournal
 from tvm_vacc.dtypes import FORMAT_DTYPES, NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
@@ -101,6 +102,7 @@ class WeightsWriter:
         self._journal = WeightsJournal(path) if resumable else None
         self._digest = hashlib.sha256()
         self._stream: BinaryIO | None = None
+        self._blocks: BlockWriter | None = None
         self._written = 0
         self._rows = 0
         self._resources = ExitStack()
@@ -122,6 +124,7 @@ class WeightsWriter:
             self._hasher = stack.enter_context(ThreadPoolExecutor(1, "sha256"))
             if self._journal is None:
                 self._stream = stack.enter_context(self.path.open("xb"))
+                self._blocks = BlockWriter(self._stream)
                 self._write(self._header)
             else:
                 self._stream = stack.enter_context(self.path.open("r+b" if here else "w+b"))
@@ -168,7 +171,8 @@ class WeightsWriter:
                 return
             if self.finished < len(self._entries):
                 raise ValueError(f"{self._entries[self.finished].name}: was announced, never came")
-            self._stream.flush()
+            assert self._blocks is not None
+            self._blocks.flush()
             os.fsync(self._stream.fileno())
         self.sha256 = self._digest.hexdigest()
 
@@ -176,28 +180,29 @@ class WeightsWriter:
         """Cut the file behind the last tensor that is whole; start anew where there is none."""
         assert self._stream is not None
         point = journal.resume(self._stream, self._header)
+        if point is not None:
+            self.finished, self._written, self._digest = point
+        self._blocks = BlockWriter(self._stream, self._written)
         if point is None:
             self._write(self._header)
             self._note()
-        else:
-            self.finished, self._written, self._digest = point
 
     def _note(self) -> None:
         if self._journal is not None:
-            assert self._stream is not None
-            self._stream.flush()
+            assert self._blocks is not None
+            self._blocks.flush()
             self._journal.note(self.finished, self._written, self._digest.hexdigest())
 
     def _write(self, data: bytes | memoryview) -> None:
         """Write and hash at once: both let other threads run, and cost about the same."""
-        assert self._stream is not None, "use the writer in a with statement"
+        assert self._blocks is not None, "use the writer in a with statement"
         if len(data) < _BYTES_WORTH_A_THREAD:
             self._digest.update(data)
-            self._stream.write(data)
+            self._blocks.write(data)
         else:
             hashed = self._hasher.submit(self._digest.update, data)
             try:
-                self._stream.write(data)
+                self._blocks.write(data)
             finally:
                 hashed.result()
         self._written += len(data)
