@@ -16,6 +16,7 @@ from relay_passes.weight_plan import (
     LINEAR,
     LINEAR_INT4,
     LINEAR_INT8,
+    LINEAR_INT8_SUMS,
     PLAIN,
     Kind,
     MadeTensor,
@@ -39,6 +40,7 @@ from tvm_vacc.ops import (
     quantized_linear,
     rms_norm,
 )
+from tvm_vacc.ops.quantized_linear import CODES_ARGUMENTS, split_arguments
 from tvm_vacc.quantize.scheme import SCHEMES
 
 
@@ -51,18 +53,20 @@ class PackWeights:
     nothing, are stored as fp32. Matches count the linears of both kinds.
 
     Attributes:
-        dtype: ``float16``, ``bfloat16`` or ``float32``: what the large weights are stored as.
+        dtype: ``float16``, ``bfloat16`` or ``float32``: what embedding tables are stored as.
+        linears: the same for the weights of linears; empty: as `dtype`.
         products: ``bf16`` or ``fp32``: what `packed_linear` multiplies in, where it can choose.
     """
 
     dtype: str
     products: str = "bf16"
+    linears: str = ""
     name: str = field(default="pack_weights", init=False)
 
     def apply(self, module: ir.IRModule) -> PassResult:
         """Rewrite ``main``: the parameters after its inputs become the packed weights."""
         main = module["main"]
-        packer = _Packer(main, self.dtype, self.products)
+        packer = _Packer(main, self.dtype, self.products, self.linears or self.dtype)
         body = without_dead_code(packer.visit_expr(main.body))
         for param in weights_read(main, body):
             packer.keep(param)
@@ -74,12 +78,13 @@ class PackWeights:
 class _Packer(PyExprMutator):
     """Swaps the weight arguments of our operators for packed parameters."""
 
-    def __init__(self, function: relax.Function, dtype: str, products: str) -> None:
+    def __init__(self, function: relax.Function, dtype: str, products: str, linears: str) -> None:
         super().__init__()
         self.weights = StoredWeights.of(function)
         self.head = head_of(function)
         self.dtype = dtype
         self.products = products
+        self.linear_dtype = linears
         self.noted = {
             tensor.name: entry for entry in read_plan(function) for tensor in entry.tensors
         }
@@ -124,7 +129,7 @@ class _Packer(PyExprMutator):
         self.linears += 1
         out_features, in_features = (int(dim) for dim in weight.ty.shape)
         shape = linear_float.packed_shape(out_features, in_features)
-        made = MadeTensor(f"{_joined(sources)}.{LINEAR}", shape, self.dtype)
+        made = MadeTensor(f"{_joined(sources)}.{LINEAR}", shape, self.linear_dtype)
         [packed] = self._add(PackedWeight(kind, sources, LINEAR, (made,)))
         return packed_linear(
             x,
@@ -135,7 +140,8 @@ class _Packer(PyExprMutator):
         )
 
     def _pack_quantized(self, call: relax.Call) -> relax.Expr:
-        x, codes, _, *bias = call.args
+        x, codes = call.args[:2]
+        of_x, bias = split_arguments(call, CODES_ARGUMENTS)
         entry = self.noted.get(codes.name) if isinstance(codes, relax.Var) else None
         if entry is None or entry.quantized is None:  # codes that the graph computes
             return call
@@ -148,15 +154,23 @@ class _Packer(PyExprMutator):
             shape = linear_int8.packed_shape(out_features, in_features)
             packed_codes = MadeTensor(f"{stem}.{layout}", shape, linear_int8.PACKED_DTYPE)
             packed_scales = MadeTensor(f"{stem}.scales", (out_features,), "float32")
+            made = [packed_codes, packed_scales]
+            if of_x:
+                layout = LINEAR_INT8_SUMS
+                made.append(MadeTensor(f"{stem}.sums", (out_features,), "int32"))
         else:
             layout = LINEAR_INT4
             shape, scale_shape = linear_int4.packed_shapes(out_features, in_features, group_size)
             packed_codes = MadeTensor(f"{stem}.{layout}", shape, linear_int4.PACKED_DTYPE)
             packed_scales = MadeTensor(f"{stem}.scales", scale_shape, linear_int4.SCALE_DTYPE)
-        packed = self._add(replace(entry, layout=layout, tensors=(packed_codes, packed_scales)))
+            made = [packed_codes, packed_scales]
+        weight, scale, *sums = self._add(replace(entry, layout=layout, tensors=tuple(made)))
         return packed_quantized_linear(
             x,
-            *packed,
+            weight,
+            scale,
+            *of_x,
+            *sums,
             *self._biases(bias),
             scheme=scheme,
             group_size=group_size,

@@ -1,8 +1,4 @@
-"""Register tiles of linears that multiply in bf16, and the choice of them.
-
-fp16 weights lose three bits of their mantissa in bf16 and keep their range; their subnormals are
-normal numbers there.
-"""
+"""The register tile of linears that multiply in bf16, and the choice of it."""
 
 from __future__ import annotations
 
@@ -15,24 +11,33 @@ from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
 from schedules.isa.bf16_dot import bf16_dot, bf16_instructions, round_two_to_bf16
-from schedules.linear_tile import BLOCK, STEP_VALUES, Load, Steps, Tile
-from schedules.vector_math import widen
+from schedules.linear_tile import BLOCK, Tile
 
 
 def products_in(weight_dtype: str, wanted: str, isa: Isa) -> Literal["bf16", "fp32"]:
-    """Return what weights of `weight_dtype` are multiplied in on `isa`.
+    """Return what weights stored as `weight_dtype` are multiplied in on `isa`.
 
     Args:
-        wanted: ``bf16``: where the target has dot products of bf16 and the weights are stored in
-            16 bits; ``fp32``: always.
+        wanted: ``bf16``: where the target has dot products of bf16 and the weights are bf16;
+            ``fp32``: always.
     """
-    dots = wanted == "bf16" and isa.dots_bf16 and weight_dtype != "float32"
+    dots = wanted == "bf16" and isa.dots_bf16 and weight_dtype == "bfloat16"
     return "bf16" if dots else "fp32"
+
+
+def stored_as(dtype: str, wanted: str, isa: Isa) -> str:
+    """Return what linears' weights are stored as where the user asks for `dtype`.
+
+    fp16 that would be rounded to bf16 by every product is stored as bf16: the same results, bit
+    for bit, and the same bytes, without a conversion a weight and token.
+    """
+    rounds = dtype == "float16" and products_in("bfloat16", wanted, isa) == "bf16"
+    return "bfloat16" if rounds else dtype
 
 
 @dataclass(frozen=True)
 class DotTile(Tile):
-    """``vdpbf16ps``: activations and weights rounded to bf16, fp32 sums.
+    """``vdpbf16ps``: activations rounded to bf16, weights of bf16, fp32 sums.
 
     Twelve tokens are 24 registers of sums over half a block. Numbers of rows between those of
     `sizes` cost the products of the next one, which decoding, bound by memory, does not notice.
@@ -85,34 +90,3 @@ class DotTile(Tile):
     def result(self, sums: Any, row: Any, channel: Any) -> tirx.Expr:
         """Return the sums themselves."""
         return sums[row, channel]
-
-
-@dataclass(frozen=True)
-class HalfDotTile(DotTile):
-    """`DotTile` over fp16 weights, rounded to bf16 in registers, or once a chunk for many tiles."""
-
-    staged_sizes: tuple[int, ...] = (4, 8, 12)
-
-    def load(self, block: Any, step: Any, lane: Any) -> tirx.Expr:
-        """Return the pairs of 16 channels, rounded to bf16, as int32."""
-        shape = (*self.weight.shape[:2], STEP_VALUES)
-        values = T.decl_buffer(shape, self.weight.dtype, data=self.weight.data)
-        lanes = self.isa.lanes
-        low, high = (
-            widen(values[block, step, T.ramp(2 * lane + half, 1, lanes)], self.isa)
-            for half in (0, lanes)
-        )
-        return round_two_to_bf16(low, high)
-
-    def stage(self, staged: Any, steps: Steps) -> Load:
-        """Emit the conversion of a chunk to ``staged [steps, 64]`` int32; return what loads it."""
-        lanes = self.isa.lanes
-
-        def load(_block: Any, step: Any, lane: Any) -> tirx.Expr:
-            return staged[step - steps.first, T.ramp(lane, 1, lanes)]
-
-        with T.serial(0, steps.length) as k:
-            for lane in range(0, BLOCK, lanes):
-                value = self.load(steps.block, steps.first + k, lane)
-                T.buffer_store(staged, value, [k, T.ramp(lane, 1, lanes)])
-        return load

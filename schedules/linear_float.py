@@ -29,9 +29,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
-from schedules.linear_bf16_tile import DotTile, HalfDotTile, products_in
-from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Load, Rows, Steps, Tile
+from schedules.linear_bf16_tile import DotTile, products_in
+from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Rows, Steps, Tile
 from schedules.parallel import for_each_where
+from schedules.scratch import scratch
 from schedules.vector_math import widen
 
 CHUNK_BYTES = 1 << 17
@@ -39,9 +40,6 @@ CHUNK_BYTES = 1 << 17
 
 PANEL_TILES = 16
 """Full tiles a task: enough to pay for reading a chunk, and work for many cores."""
-
-STAGED_TILES = 2
-"""Tiles from which converting a chunk beforehand beats converting in each."""
 
 ROW_PADDING = 16
 """Pairs between rows of activations."""
@@ -114,8 +112,8 @@ def linear_kernel(
 
     Args:
         bias_dtype: dtype of the bias argument; None: there is no such argument.
-        products: ``bf16``: over 16-bit weights and where `isa` can, activations and weights are
-            rounded to bf16, and products are exact in fp32 sums; ``fp32``: nothing is rounded.
+        products: ``bf16``: over bf16 weights and where `isa` can, activations are rounded to bf16,
+            and products are exact in fp32 sums; ``fp32``: nothing is rounded.
     """
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("linear")
@@ -138,10 +136,8 @@ def linear_kernel(
 
 
 def _tile(weight: Any, products: str, isa: Isa) -> Tile:
-    dtype = str(weight.dtype)
-    if products_in(dtype, products, isa) == "fp32":
-        return FmaTile(isa, weight)
-    return DotTile(isa, weight) if dtype == "bfloat16" else HalfDotTile(isa, weight)
+    tile = DotTile if products_in(str(weight.dtype), products, isa) == "bf16" else FmaTile
+    return tile(isa, weight)
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ class _Linear:
         # A tile may have more rows than there are tokens: what they hold does not matter.
         rows = tokens + self.tile.sizes[-1]
         stride = -(-pairs // ROW_PADDING) * ROW_PADDING + ROW_PADDING
-        packed = _scratch((rows, stride), self.tile.pair_dtype)
+        packed = scratch((rows, stride), self.tile.pair_dtype)
         for_each_where(
             tokens * int(self.x.shape[1]) >= PARALLEL_VALUES,
             tokens,
@@ -182,7 +178,7 @@ class _Linear:
         block = T.bind(task // panels)
         start = T.bind(task % panels * self.panel_rows)
         count = T.bind(T.min(tokens - start, self.panel_rows))
-        sums = _scratch((self.panel_rows, tile.width), "float32")
+        sums = scratch((self.panel_rows, tile.width), "float32")
         with T.serial(0, count) as row, T.serial(0, tile.width // lanes) as vector:
             zero = T.broadcast(T.float32(0), lanes)
             T.buffer_store(sums, zero, [row, T.ramp(vector * lanes, 1, lanes)])
@@ -197,30 +193,8 @@ class _Linear:
         self._finish(sums, block, start, count)
 
     def _chunk(self, sums: Any, packed: Any, start: Any, count: Any, steps: Steps) -> None:
-        """Emit one chunk of `in` for all tiles of a panel."""
-        tile = self.tile
-        if not isinstance(tile, HalfDotTile):
-            self._tiles(sums, packed, start, count, steps, tile.load, tile.sizes)
-            return
-        with T.If(count > (STAGED_TILES - 1) * tile.sizes[-1]):
-            with T.Then():
-                staged = _scratch((steps.most, BLOCK), tile.pair_dtype)
-                load = tile.stage(staged, steps)
-                self._tiles(sums, packed, start, count, steps, load, tile.staged_sizes)
-            with T.Else():
-                self._tiles(sums, packed, start, count, steps, tile.load, tile.sizes)
-
-    def _tiles(
-        self,
-        sums: Any,
-        packed: Any,
-        start: Any,
-        count: Any,
-        steps: Steps,
-        load: Load,
-        sizes: tuple[int, ...],
-    ) -> None:
         """Emit the tiles of one chunk: full ones, and one of the next size for what remains."""
+        sizes = self.tile.sizes
         full = sizes[-1]
         with T.serial(0, T.ceildiv(count, full)) as index:
             row = T.bind(index * full)
@@ -233,11 +207,11 @@ class _Linear:
                 matches = T.bind(tirx.all(left > smaller, left <= size, tirx.Not(later)))
                 rows = Rows(row, start + row, size)
                 with T.If(matches), T.Then():
-                    self.tile.multiply(sums, packed, rows, steps, load, ahead=True)
+                    self.tile.multiply(sums, packed, rows, steps, ahead=True)
                 smaller = size
             with T.If(later), T.Then():
                 rows = Rows(row, start + row, full)
-                self.tile.multiply(sums, packed, rows, steps, load, ahead=False)
+                self.tile.multiply(sums, packed, rows, steps, ahead=False)
 
     def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
         """Emit the outputs of one panel: the sums plus the bias."""
@@ -257,13 +231,3 @@ class _Linear:
             else:
                 with T.serial(0, T.min(BLOCK, out_features - block * BLOCK)) as channel:
                     finish(row, channel)
-
-
-def _scratch(shape: tuple[Any, ...], dtype: str) -> tirx.Buffer:
-    """Allocate workspace.
-
-    Through a second buffer on the same memory: a pass of TVM analyses every access to one that is
-    allocated, in order to shrink it, for seconds.
-    """
-    allocated = T.alloc_buffer(shape, dtype)
-    return T.decl_buffer(shape, dtype, data=allocated.data)

@@ -13,41 +13,21 @@ bit-identical alone and in any batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from schedules.integer_linear import (
-    BLOCK,
-    BYTES_A_STEP,
-    PANEL_ROWS,
-    TILE_ROWS,
-    IntegerLinear,
-    Rows,
-    Steps,
-)
+from schedules.integer_linear import BLOCK, BYTES_A_STEP, TILE_ROWS
 from schedules.isa import Isa
-from schedules.isa.vnni import dot_bytes
-from schedules.lanes import spread
+from schedules.linear_int4_nest import OFFSET, PLANES, STEP, Int4Linear
+from schedules.linear_int4_pairs import Int4PairsLinear, pair_activations
 from schedules.quantize_activations import quantize_activations
-from schedules.scratch import scratch
-from schedules.vector_math import widen
 
 GROUPS = (32, 64, 128)
 """Values of `in` that may share a scale."""
-
-STEP = 8
-"""Values of `in` a step: those of two dot products."""
-
-OFFSET = 8
-"""What is added to a weight to make it unsigned."""
-
-PLANES = 2
 
 PACKED_DTYPE = "uint8"
 
@@ -146,72 +126,10 @@ def linear_int4_kernel(
         quantized = quantize_activations(
             x, tokens, planes=PLANES, group=group, spare_rows=TILE_ROWS
         )
-        nest = _Int4Linear(isa, in_features, out_features, quantized, weight, scale, bias, out)
-        nest.emit(tokens)
+        arguments = (isa, in_features, out_features, quantized, weight, scale, bias, out)
+        if isa.multiplies_pairs and not isa.dots_bytes:
+            pairs = pair_activations(quantized, tokens, in_features, spare=TILE_ROWS)
+            Int4PairsLinear(*arguments, pairs).emit(tokens)
+        else:
+            Int4Linear(*arguments).emit(tokens)
     return builder.get()
-
-
-@dataclass(frozen=True)
-class _Int4Linear(IntegerLinear):
-    """Int32 sums over a group, fp32 sums over the groups: one row of them a token."""
-
-    @property
-    def steps_a_unit(self) -> int:
-        return self.x.group // STEP
-
-    def allocate_sums(self) -> Any:
-        return scratch((PANEL_ROWS // PLANES, BLOCK), "float32")
-
-    def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
-        steps_a_group = self.x.group // STEP
-        with T.serial(0, steps.length // steps_a_group) as index:
-            group = T.bind(steps.first // steps_a_group + index)
-            self._group(sums, rows, steps.block, group, channel, vectors)
-
-    def _group(
-        self, sums: Any, rows: Rows, block: Any, group: Any, channel: Any, vectors: int
-    ) -> None:
-        """Emit ``sums += scale * (x W)`` over one group."""
-        lanes = self.isa.lanes
-        every, quads = T.ramp(0, 1, lanes), T.ramp(0, 1, 4 * lanes)
-        tokens = rows.count // PLANES
-        start = rows.start + rows.first
-        totals = [
-            [T.alloc_buffer((lanes,), "int32") for _ in range(vectors)] for _ in range(rows.count)
-        ]
-        for t in range(tokens):
-            first, second = totals[PLANES * t : PLANES * (t + 1)]
-            row = start + PLANES * t
-            offset = T.bind((self.x.sums[row, group] * 256 + self.x.sums[row + 1, group]) * -OFFSET)
-            for v in range(vectors):
-                T.buffer_store(first[v], T.broadcast(T.int32(0), lanes), [every])
-                T.buffer_store(second[v], T.broadcast(offset, lanes), [every])
-        low, high = (
-            [T.alloc_buffer((4 * lanes,), PACKED_DTYPE) for _ in range(vectors)] for _ in range(2)
-        )
-        with T.serial(0, self.x.group // STEP) as k:
-            step = T.bind(group * (self.x.group // STEP) + k)
-            self.prefetch(block, step)
-            for v in range(vectors):
-                stored = self.weight[block, step, T.ramp((channel + v * lanes) * 4, 1, 4 * lanes)]
-                T.buffer_store(low[v], stored & tirx.const(15, stored.ty), [quads])
-                T.buffer_store(high[v], stored >> tirx.const(4, stored.ty), [quads])
-            for r, totals_row in enumerate(totals):
-                words = [T.bind(self.x.word(start + r, step * 2 + half)) for half in range(2)]
-                for v, total in enumerate(totals_row):
-                    product = dot_bytes(total[every], low[v][quads], words[0], self.isa)
-                    product = dot_bytes(product, high[v][quads], words[1], self.isa)
-                    T.buffer_store(total, product, [every])
-        scale = T.alloc_buffer((lanes,), "float32")
-        for v in range(vectors):
-            at = T.ramp(channel + v * lanes, 1, lanes)
-            T.buffer_store(scale, widen(self.scale[block, group, at], self.isa), [every])
-            for t in range(tokens):
-                first, second = totals[PLANES * t][v][every], totals[PLANES * t + 1][v][every]
-                value = ((first << tirx.const(8, first.ty)) + second).astype(f"float32x{lanes}")
-                place = (rows.first // PLANES + t, at)
-                T.buffer_store(sums, sums[place] + value * scale[every], place)
-
-    def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
-        value = sums[token, channel]
-        return value * spread(self.x.scales[first + token], value)

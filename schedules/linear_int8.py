@@ -126,24 +126,33 @@ def linear_int8_kernel(
         quantized = quantize_activations(
             x, tokens, planes=planes, group=in_features, spare_rows=TILE_ROWS
         )
-        _Int8Linear(isa, in_features, out_features, quantized, weight, scale, bias, out).emit(
-            tokens
-        )
+        Int8Linear(isa, in_features, out_features, quantized, weight, scale, bias, out).emit(tokens)
     return builder.get()
 
 
 @dataclass(frozen=True)
-class _Int8Linear(IntegerLinear):
-    """Int32 sums over all of `in`, one row of them a row of activations."""
+class Int8Linear(IntegerLinear):
+    """Int32 sums over all of `in`, one row of them a row of activations.
+
+    Attributes:
+        zero_point: of the activations as they are multiplied, int32; None: zero.
+        weight_sums: ``[out]`` int32, the sum of each channel's codes, where there is a zero point.
+    """
+
+    zero_point: Any = None
+    weight_sums: Any = None
 
     @property
     def steps_a_unit(self) -> int:
+        """One: a chunk may end anywhere."""
         return 1
 
     def allocate_sums(self) -> Any:
+        """Allocate ``[PANEL_ROWS, 32]`` int32."""
         return scratch((PANEL_ROWS, BLOCK), "int32")
 
     def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
+        """Emit the products of one tile, four values of `in` a step."""
         lanes = self.isa.lanes
         every, quads = T.ramp(0, 1, lanes), T.ramp(0, 1, STEP * lanes)
         start = rows.start + rows.first
@@ -176,11 +185,15 @@ class _Int8Linear(IntegerLinear):
                 T.buffer_store(sums, total[every], place)
 
     def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
+        """Return the sums less what offset and zero point add to them, times both scales."""
         value = None
         for plane in range(self.x.planes):
             row = token * self.x.planes + plane
             total = sums[row, channel]
             offset = self.x.sums[first * self.x.planes + row, 0] * OFFSET
-            part = (total - spread(offset, total)).astype(like(total, "float32"))
+            exact = total - spread(offset, total)
+            if self.zero_point is not None:
+                exact = exact - spread(self.zero_point, total) * self.weight_sums[column]
+            part = exact.astype(like(total, "float32"))
             value = part if value is None else value * tirx.const(256, part.ty) + part
         return value * self.scale[column] * spread(self.x.scales[first + token], value)

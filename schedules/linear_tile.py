@@ -9,7 +9,6 @@ even and the odd `in` of a channel are summed in neighbouring lanes and added at
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +29,6 @@ STEP_VALUES = 2 * BLOCK
 
 LINE = 64
 """Bytes of a cache line."""
-
-Load = Callable[[Any, Any, Any], tirx.Expr]
-"""``(block, step, first lane)`` to the weight vector there, as products take it."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,6 @@ class Tile(ABC):
     sizes: tuple[int, ...] = ()
     """Rows a tile may have; other numbers are rounded up to the next."""
 
-    staged_sizes: tuple[int, ...] = ()
-    """The same where weights are converted a chunk at a time beforehand; empty: they never are."""
-
     width: int = 0
     """Lanes of sums a row."""
 
@@ -105,9 +98,7 @@ class Tile(ABC):
     def result(self, sums: Any, row: Any, channel: Any) -> tirx.Expr:
         """Return the sums of finished channels: a ramp of them, or one."""
 
-    def multiply(
-        self, sums: Any, packed: Any, rows: Rows, steps: Steps, load: Load, *, ahead: bool
-    ) -> None:
+    def multiply(self, sums: Any, packed: Any, rows: Rows, steps: Steps, *, ahead: bool) -> None:
         """Emit ``sums += x W`` of one tile and chunk.
 
         Args:
@@ -115,7 +106,6 @@ class Tile(ABC):
             packed: ``[tokens, pairs]`` of `pair_dtype`.
             rows: of both.
             steps: of the weights.
-            load: reads a weight vector.
             ahead: ask for the next chunk on the way.
         """
         lanes = self.isa.lanes
@@ -143,7 +133,7 @@ class Tile(ABC):
                 if ahead:
                     self._prefetch(steps, k, group, groups)
                 for vector, weight in enumerate(weights):
-                    value = load(steps.block, steps.first + k, first + vector * lanes)
+                    value = self.load(steps.block, steps.first + k, first + vector * lanes)
                     T.buffer_store(weight, value, [every])
                 for row, line in enumerate(totals):
                     x = T.bind(self._spread(packed[rows.row + row, steps.first + k]))

@@ -81,10 +81,56 @@ def quantize_activations(
         spare_rows: rows of undefined bytes after the last, which may be read.
     """
     in_features = int(x.shape[1])
-    padded = -(-in_features // 4) * 4
-    stride = -(-padded // LINE) * LINE + LINE
+    result = _allocate(tokens, in_features, planes, group, spare_rows)
+
+    def one_token(token: Any) -> None:
+        inverse = _scale(x, token, result)
+        _fill_up(in_features, token, result)
+        with T.serial(0, in_features // group) as index:
+            _quantize_group(x, token, index, inverse, result)
+
+    for_each(tokens, in_features * (4 + planes), one_token)
+    return result
+
+
+def copy_codes(x: Any, scale: Any, tokens: Any, *, spare_rows: int = 0) -> QuantizedActivations:
+    """Emit the same scratch for activations that are codes of 8 bits already.
+
+    Args:
+        x: ``[tokens, in]`` int8, or uint8, which are stored less 128.
+        scale: ``[1]`` fp32, of all tokens.
+        tokens: number of them.
+        spare_rows: rows of undefined bytes after the last, which may be read.
+    """
+    in_features = int(x.shape[1])
+    result = _allocate(tokens, in_features, 1, in_features, spare_rows)
+
+    def one_token(token: Any) -> None:
+        T.buffer_store(result.scales, scale[0], [token])
+        _fill_up(in_features, token, result)
+        total = _zeros()
+
+        def copy(k: Any) -> None:
+            value, at = x[token, k], _place(k)
+            if x.dtype == "uint8":
+                value = value ^ tirx.const(128, value.ty)
+            code = value.astype(like(value, "int8"))
+            T.buffer_store(total, total[at] + code.astype(like(value, "int32")), [at])
+            T.buffer_store(result.rows, code, [token, k])
+
+        for_lanes(in_features, LANES, copy)
+        T.buffer_store(result.sums, _reduce(total, operator.add), [token, 0])
+
+    for_each(tokens, 2 * in_features, one_token)
+    return result
+
+
+def _allocate(
+    tokens: Any, in_features: int, planes: int, group: int, spare_rows: int
+) -> QuantizedActivations:
+    stride = -(-_padded(in_features) // LINE) * LINE + LINE
     rows = tokens * planes + spare_rows
-    result = QuantizedActivations(
+    return QuantizedActivations(
         planes=planes,
         group=group,
         rows=scratch((rows, stride), "int8"),
@@ -92,16 +138,16 @@ def quantize_activations(
         sums=scratch((rows, in_features // group), "int32"),
     )
 
-    def one_token(token: Any) -> None:
-        inverse = _scale(x, token, result)
-        for k in range(in_features, padded):
-            for plane in range(planes):
-                T.buffer_store(result.rows, T.int8(0), [token * planes + plane, k])
-        with T.serial(0, in_features // group) as index:
-            _quantize_group(x, token, index, inverse, result)
 
-    for_each(tokens, in_features * (4 + planes), one_token)
-    return result
+def _padded(in_features: int) -> int:
+    return -(-in_features // 4) * 4
+
+
+def _fill_up(in_features: int, token: Any, result: QuantizedActivations) -> None:
+    """Emit the zeros beyond `in` of one token's rows."""
+    for k in range(in_features, _padded(in_features)):
+        for plane in range(result.planes):
+            T.buffer_store(result.rows, T.int8(0), [token * result.planes + plane, k])
 
 
 def _scale(x: Any, token: Any, result: QuantizedActivations) -> Any:

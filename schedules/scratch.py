@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from tvm import tirx
@@ -12,12 +11,10 @@ from tvm.tirx.script import builder as T
 def scratch(shape: tuple[Any, ...], dtype: str) -> tirx.Buffer:
     """Allocate a buffer that TVM leaves as it is.
 
-    Behind a pointer: TVM otherwise shrinks an allocation, its padding too, to what it finds to be
-    used, and spends seconds on the bounds of every access in a tile.
+    Through a second buffer on the same memory: TVM shrinks an allocation, its padding too, to what
+    it finds to be used, and spends seconds on the bounds of every access in a tile. (Through a
+    pointer to its first element, TVM would take the memory for free after that one use, and give
+    it to the next buffer of the same dtype.)
     """
-    size = prod(shape)
-    memory = T.alloc_buffer((size,), dtype)
-    # Both ends are used, or TVM would cut them off.
-    T.buffer_store(memory, tirx.const(0, dtype), [size - 1])
-    pointer = T.bind(T.address_of(memory[0]))
-    return T.decl_buffer(shape, dtype, data=pointer)
+    allocated = T.alloc_buffer(shape, dtype)
+    return T.decl_buffer(shape, dtype, data=allocated.data)

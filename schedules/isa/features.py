@@ -26,6 +26,7 @@ class Isa:
             (`schedules.isa.bf16_dot`).
         dots_bytes: dot products of four bytes with int32 sums are an instruction
             (`schedules.isa.vnni`).
+        multiplies_pairs: products of two 16-bit pairs, added up as int32, are an instruction.
     """
 
     name: str
@@ -34,15 +35,16 @@ class Isa:
     converts_half: bool
     dots_bf16: bool = False
     dots_bytes: bool = False
+    multiplies_pairs: bool = False
 
 
 AVX512_BF16 = Isa(
     "avx512_bf16", lanes=16, registers=32, converts_half=True, dots_bf16=True, dots_bytes=True
 )
 AVX512_VNNI = Isa("avx512_vnni", lanes=16, registers=32, converts_half=True, dots_bytes=True)
-AVX512 = Isa("avx512", lanes=16, registers=32, converts_half=True)
+AVX512 = Isa("avx512", lanes=16, registers=32, converts_half=True, multiplies_pairs=True)
 AVX2_VNNI = Isa("avx2_vnni", lanes=8, registers=16, converts_half=True, dots_bytes=True)
-AVX2 = Isa("avx2", lanes=8, registers=16, converts_half=True)
+AVX2 = Isa("avx2", lanes=8, registers=16, converts_half=True, multiplies_pairs=True)
 NEON = Isa("neon", lanes=4, registers=32, converts_half=True)
 PORTABLE = Isa("portable", lanes=4, registers=16, converts_half=False)
 

@@ -37,7 +37,7 @@ def dot_bytes(total: Any, weights: Any, activations: Any, isa: Isa) -> tirx.Expr
             tirx.reinterpret(f"int8x{4 * lanes}", weights),
             tirx.reinterpret(f"int8x{4 * lanes}", T.broadcast(activations, lanes)),
         )
-    if isa.name in ("avx2", "avx512"):
+    if isa.multiplies_pairs:
         return _dot_halves(total, weights, activations, lanes)
     words = tirx.reinterpret(f"uint32x{lanes}", weights)
     for byte in range(4):
@@ -45,6 +45,21 @@ def dot_bytes(total: Any, weights: Any, activations: Any, isa: Isa) -> tirx.Expr
         activation = (activations << (24 - 8 * byte)) >> 24
         total = total + weight.astype(f"int32x{lanes}") * T.broadcast(activation, lanes)
     return total
+
+
+def dot_pairs(total: Any, weights: Any, activations: Any, isa: Isa) -> tirx.Expr:
+    """Return ``total + sum of the 2 products`` in each of `isa.lanes` int32 lanes.
+
+    For an `isa` that `multiplies_pairs`.
+
+    Args:
+        total: int32 lanes.
+        weights: int16, two a lane.
+        activations: one int32 scalar: two int16, the first in the low half.
+    """
+    pairs = tirx.reinterpret(f"int16x{2 * isa.lanes}", T.broadcast(activations, isa.lanes))
+    name = _MULTIPLY_ADD_PAIRS[isa.lanes]
+    return total + T.call_llvm_pure_intrin(f"int32x{isa.lanes}", name, weights, pairs)
 
 
 def _dot_halves(total: Any, weights: Any, activations: Any, lanes: int) -> tirx.Expr:
@@ -57,10 +72,9 @@ def _dot_halves(total: Any, weights: Any, activations: Any, lanes: int) -> tirx.
         (pairs & low, (signed << shift) >> shift),
         (pairs >> eight, signed >> shift),
     ):
-        total = total + T.call_llvm_pure_intrin(
-            f"int32x{lanes}",
-            _MULTIPLY_ADD_PAIRS[lanes],
-            tirx.reinterpret(f"int16x{2 * lanes}", weight),
-            activation,
+        signed_weight = tirx.reinterpret(f"int16x{2 * lanes}", weight)
+        product = T.call_llvm_pure_intrin(
+            f"int32x{lanes}", _MULTIPLY_ADD_PAIRS[lanes], signed_weight, activation
         )
+        total = total + product
     return total

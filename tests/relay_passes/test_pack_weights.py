@@ -47,6 +47,13 @@ def test_every_weight_has_one_entry_in_parameter_order(dtype: str) -> None:
     assert by_source["model.layers.0.self_attn.q_proj.bias"].tensors[0].dtype == "float32"
 
 
+def test_linears_may_have_a_dtype_of_their_own() -> None:
+    result = PackWeights("float16", linears="bfloat16").apply(FusedGlm(tiny_spec()).build())
+    dtypes = {w.kind: w.tensors[0].dtype for w in read_plan(result.module["main"])}
+    assert dtypes["linear"] == dtypes["head"] == "bfloat16"
+    assert dtypes["embedding"] == "float16"
+
+
 def module_with(weight_shape: tuple[int, int], wrap: object) -> object:
     x = relax.Var("x", relax.TensorType((3, 8), "float32"))
     weight = relax.Var("w", relax.TensorType(weight_shape, "float32"))

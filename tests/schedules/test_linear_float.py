@@ -85,9 +85,14 @@ def test_multiplies_and_adds_in_fp32(
     assert not re.search(r"(call\w*|bl)\s+\S*(extendhf|h2f)", asm)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_dot_products_of_bf16_where_the_target_has_them(dtype: str) -> None:
-    asm = assembly(ZNVER4, dtype, "bf16")
+def test_fp16_is_multiplied_in_fp32() -> None:
+    asm = assembly(ZNVER4, "float16", "bf16")
+    assert re.search(r"vfmadd231ps.*%zmm", asm)
+    assert "vdpbf16ps" not in asm
+
+
+def test_dot_products_of_bf16_where_the_target_has_them() -> None:
+    asm = assembly(ZNVER4, "bfloat16", "bf16")
     assert re.search(r"vdpbf16ps\s.*%zmm", asm)
     assert "vfmadd" not in asm
     assert not re.search(r"call\w*\s+\S*bf16", asm)

@@ -39,11 +39,11 @@ def packed_linear_reference(
             `schedules.linear_float.pack_linear_weight`.
         bias: ``[out]``.
         out_features: the true number of output channels; the last block is filled up.
-        products: ``bf16``: `x` and 16-bit weights are rounded to bf16; ``fp32``: nothing is.
+        products: ``bf16``: `x` is rounded to bf16 where weights are; ``fp32``: nothing is.
     """
     matrix = unpack_linear_weight(weight, out_features, x.shape[-1])
-    if products == "bf16" and matrix.dtype != np.float32:
-        x, matrix = x.astype(ml_dtypes.bfloat16), matrix.astype(ml_dtypes.bfloat16)
+    if products == "bf16" and matrix.dtype == ml_dtypes.bfloat16:
+        x = x.astype(ml_dtypes.bfloat16)
     y = as_float32(x) @ as_float32(matrix).T
     return y if bias is None else y + as_float32(bias)
 
