@@ -22,7 +22,8 @@ class FuseGqaAttention:
     """``softmax(q k^T * scale + causal mask) v`` on the results of one `kv_gather`.
 
     Attributes:
-        products: ``bf16`` or ``fp32``: what is multiplied with 16-bit caches, where it can choose.
+        products: ``bf16`` or ``fp32``: what is multiplied with caches of 16 and 8 bits, where the
+            target can choose; for ``bf16``, int8 codes are multiplied as they are.
     """
 
     products: str = "bf16"

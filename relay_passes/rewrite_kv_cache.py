@@ -65,7 +65,7 @@ class RewriteKvCache:
     """Matches count the layers; all caches are rewritten, or none.
 
     Attributes:
-        dtype: of the caches: float32, float16 or bfloat16.
+        dtype: of the caches: float32, float16, bfloat16 or int8.
     """
 
     dtype: str = "float32"

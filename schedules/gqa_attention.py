@@ -8,7 +8,6 @@ divided into segments, whose partial sums a second step merges (Flash-Decoding, 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,17 +16,26 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.gqa_arguments import TileArguments
 from schedules.gqa_context import Context
+from schedules.gqa_digits import DigitProduct
+from schedules.gqa_floats import FloatProduct
 from schedules.gqa_pieces import MAX_PARTIAL_ROWS, Pieces
 from schedules.gqa_product import Product
-from schedules.gqa_shape import BLOCK_PAGES, TileShape, tile_shape
+from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape, tile_shape
 from schedules.gqa_sums import Sums
-from schedules.gqa_tile import Tile, TileArguments
+from schedules.gqa_tile import Tile
 from schedules.isa import Isa
-from schedules.isa.bf16_dot import bf16_instructions
 from schedules.kv_cache import key_cache_shape, value_cache_shape
 from schedules.registers import vector, zeros
 from tvm_vacc.limits import PAGE_SIZE
+
+
+def attention_product(cache_dtype: str, head_dim: int, isa: Isa) -> Product:
+    """Return what the kernel multiplies: digits of int8 where `isa` has them, or else floats."""
+    if DigitProduct.suits(cache_dtype, head_dim, isa):
+        return DigitProduct(cache_dtype, isa)
+    return FloatProduct(cache_dtype, isa)
 
 
 @cache
@@ -47,7 +55,7 @@ def gqa_attention_kernel(
             f"gqa_attention: head_dim {head_dim} must be a multiple of {PAGE_SIZE} and "
             f"{heads} heads one of {kv_heads} KV heads"
         )
-    product = Product(cache_dtype, isa)
+    product = attention_product(cache_dtype, head_dim, isa)
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("gqa_attention")
         T.func_attr({"tirx.noalias": True})
@@ -68,7 +76,7 @@ def gqa_attention_kernel(
             for handle, (shape, dtype) in zip(handles, shapes_and_dtypes, strict=True)
         ]
         shape = tile_shape(heads // kv_heads, head_dim, isa)
-        with bf16_instructions() if product.dots else nullcontext():
+        with product.instructions():
             _Attention(shape, kv_heads, product, scale, *buffers).emit()
     return builder.get()
 
@@ -167,8 +175,9 @@ class _Attention:
 
     def _tile_arguments(self, pieces: Pieces, tile: Any, head: Any) -> TileArguments:
         row = T.bind(pieces.row[tile])
-        page_words = self.shape.head_dim * PAGE_SIZE // self.product.word_values
+        page_words = self.shape.head_dim * self.product.page_words
         stage = T.alloc_buffer((BLOCK_PAGES, page_words), "int32") if self.product.staged else None
+        scales = T.alloc_buffer((BLOCK,), "float32") if self.product.scaled else None
         return TileArguments(
             query=self.query,
             context=Context(
@@ -179,6 +188,7 @@ class _Attention:
                 row=row,
                 head=head,
                 stage=stage,
+                value_scales=scales,
             ),
             first=T.bind(pieces.token[tile]),
             end=T.bind(self.query_start[row + 1]),

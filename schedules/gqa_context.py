@@ -11,6 +11,7 @@ from tvm.tirx.script import builder as T
 from schedules.gqa_product import Product
 from schedules.gqa_shape import BLOCK_PAGES
 from schedules.prefetch import prefetch
+from schedules.registers import vector
 from tvm_vacc.limits import PAGE_SIZE
 
 
@@ -25,6 +26,7 @@ class Context:
         row: the sequence.
         head: the KV head.
         stage: ``[BLOCK_PAGES, words of a page]`` int32, where the product is staged.
+        value_scales: ``[BLOCK]`` fp32, those of a block, where the caches hold codes.
     """
 
     product: Product
@@ -34,9 +36,33 @@ class Context:
     row: Any
     head: Any
     stage: tirx.Buffer | None
+    value_scales: tirx.Buffer | None
 
-    def words(self, cache: tirx.Buffer, index: Any, line: Any, word: Any) -> tirx.Expr:
-        """Sixteen words, from `word` of a `line` on, of the sequence's page `index`."""
+    def key_words(self, index: Any, word: Any) -> tirx.Expr:
+        """The `word`-th word of the sixteen keys of the sequence's page `index`."""
+        return self._words(self.key_cache, index, word, 0)
+
+    def value_words(self, index: Any, word: Any, dim: Any) -> tirx.Expr:
+        """Sixteen dimensions, from `dim` on, of the `word`-th positions of the page `index`."""
+        if self.product.scaled:  # whose rows of words are cut into lines of sixteen
+            lines = (int(self.value_cache.shape[-2]) - 1) // self.product.page_words
+            return self._words(self.value_cache, index, word * lines + dim // PAGE_SIZE, 0)
+        return self._words(self.value_cache, index, word, dim)
+
+    def key_scales(self, index: Any) -> tirx.Expr:
+        """The scales of the sixteen keys of the sequence's page `index`."""
+        return self.product.load_scales(self.key_cache, [self._page(index), self.head])
+
+    def stage_value_scales(self, first: Any, pages: Any) -> None:
+        """Keep the scales of the values of `pages` pages from `first` on, for all rows."""
+        if self.value_scales is None:
+            return
+        with T.serial(0, pages) as p:
+            place = [T.bind(self._page(first + p)), self.head]
+            scales = self.product.load_scales(self.value_cache, place)
+            T.buffer_store(self.value_scales, scales, [vector(p * PAGE_SIZE)])
+
+    def _words(self, cache: tirx.Buffer, index: Any, line: Any, word: Any) -> tirx.Expr:
         if self.stage is None:
             return self.product.load_words(cache, [self._page(index), self.head, line], word)
         return self.stage[index % BLOCK_PAGES, self._stage_lanes(cache, line, word)]
@@ -53,16 +79,16 @@ class Context:
                 words = self.product.load_words(cache, [page, self.head, line], word)
                 T.buffer_store(self.stage, words, [p, self._stage_lanes(cache, line, word)])
 
-    def prefetch(self, index: Any, last: Any, word: Any) -> None:
-        """Ask for the `word`-th cache line of the values of page `index`, soon needed, and of the
+    def prefetch(self, index: Any, last: Any, line: Any) -> None:
+        """Ask for the `line`-th cache line of the values of page `index`, soon needed, and of the
         keys of the page one block on, or of the `last` page.
         """
+        page, following = self._page(index), self._page(T.min(index + BLOCK_PAGES, last))
         values = PAGE_SIZE * self.product.word_values
         vectors = int(self.value_cache.shape[-1]) // values
-        page, following = self._page(index), self._page(T.min(index + BLOCK_PAGES, last))
-        value = self.value_cache[page, self.head, word // vectors, word % vectors * values]
-        for line in (value, self.key_cache[following, self.head, word, 0]):
-            prefetch(line, locality=2)
+        value = self.value_cache[page, self.head, line // vectors, line % vectors * values]
+        for element in (value, self.key_cache[following, self.head, line, 0]):
+            prefetch(element, locality=2)
 
     def _page(self, index: Any) -> Any:
         # A large cache passes 2^31 elements.

@@ -1,12 +1,10 @@
-"""The inner products of attention: rows of fp32 against words of the KV cache.
-
-Where the machine has dot products of bf16 pairs, both sides become bf16 and a word is one step;
-elsewhere, and for fp32 caches, values are widened to fp32 and a word is as many steps as it holds
-values. Sums are fp32 and run in the order of the words.
-"""
+"""The inner products of attention: rows of fp32 against words of the KV cache."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +12,30 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
-from schedules.isa.bf16_dot import bf16_dot, round_two_to_bf16
-from schedules.kv_cache import WORD_VALUES
-from schedules.registers import LANES, Accumulators, register, splat, vector, zeros
-from schedules.vector_math import widen
-
-_ONES = 0x3F803F80
-"""A pair of bf16 ones."""
+from schedules.kv_cache import LINE_BYTES, WORD_VALUES
+from schedules.registers import LANES, Accumulators, splat, vector
+from tvm_vacc.limits import PAGE_SIZE
 
 
 @dataclass(frozen=True)
-class Product:
+class LeftRows:
+    """Rows made ready to be multiplied.
+
+    Attributes:
+        buffer: ``[rows, words]``, as the product wants them.
+        keys: whether they meet keys, or else values.
+        factor: ``[rows, 16]`` fp32: what an integer of a row stands for; None for floats.
+        correction: ``[rows]`` int32: what is added to the sums of a row; None for none.
+    """
+
+    buffer: tirx.Buffer
+    keys: bool
+    factor: tirx.Buffer | None = None
+    correction: tirx.Buffer | None = None
+
+
+@dataclass(frozen=True)
+class Product(ABC):
     """How words of a cache of `cache_dtype` are multiplied on `isa`."""
 
     cache_dtype: str
@@ -36,9 +47,29 @@ class Product:
         return WORD_VALUES[self.cache_dtype]
 
     @property
-    def dots(self) -> bool:
-        """Whether words are multiplied as pairs of bf16."""
-        return self.isa.dots_bf16 and self.word_values == 2
+    def page_words(self) -> int:
+        """Words that the positions of a page take, in each dimension."""
+        return PAGE_SIZE // self.word_values
+
+    @property
+    def scaled(self) -> bool:
+        """Whether what is stored are codes, with a scale a position."""
+        return self.cache_dtype == "int8"
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What the machine multiplies: ``fp32``, ``bf16`` or ``int8``."""
+
+    @property
+    def multiplications(self) -> int:
+        """How often a value of the cache is multiplied with one of a row."""
+        return 1
+
+    @property
+    def integers(self) -> bool:
+        """Whether accumulators hold integers, of a scale of their own in each block."""
+        return False
 
     @property
     def staged(self) -> bool:
@@ -46,83 +77,66 @@ class Product:
 
         Then it pays to do so once for all rows of a tile; widening is done in the registers.
         """
-        return self.dots and self.cache_dtype != "bfloat16"
+        return False
 
-    @property
-    def word_steps(self) -> int:
-        """Columns of the left side that meet one word."""
-        return 1 if self.dots else self.word_values
+    def instructions(self) -> AbstractContextManager[Any]:
+        """Return the context that a kernel's body needs."""
+        return nullcontext()
 
-    def left_buffer(self, rows: int, values: int) -> tirx.Buffer:
-        """Allocate rows of `values` for the left side, filled by `store_left`."""
-        if self.dots:
-            return T.alloc_buffer((rows, -(-values // (2 * LANES)) * LANES), "int32")
-        return T.alloc_buffer((rows, values), "float32")
+    @abstractmethod
+    def left_rows(self, rows: int, values: int, *, keys: bool) -> LeftRows:
+        """Allocate rows of `values` values that meet `keys`, or values; see `store_left`."""
 
-    def store_left(self, left: tirx.Buffer, row: Any, v: int, values: list[tirx.Expr]) -> None:
-        """Store one or two vectors, the `v`-th of the row and the next; `v` is even."""
-        if self.dots:
-            low, high = values if len(values) == 2 else (values[0], zeros())
-            T.buffer_store(left, round_two_to_bf16(low, high), [row, vector(v // 2 * LANES)])
-            return
-        for i, value in enumerate(values):
-            T.buffer_store(left, value, [row, vector((v + i) * LANES)])
+    @abstractmethod
+    def store_left(self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer]) -> None:
+        """Store the vectors of a row."""
 
-    def sum_left(self, total: tirx.Buffer, left: tirx.Buffer, row: Any, vectors: int) -> None:
-        """Add the first `vectors` vectors of values of a row, as they were rounded, to `total`."""
-        for v in range(vectors // 2 if self.dots else vectors):
-            x = left[row, vector(v * LANES)]
-            ones = splat(T.int32(_ONES))
-            added = bf16_dot(total[vector(0)], x, ones) if self.dots else total[vector(0)] + x
-            T.buffer_store(total, added, [vector(0)])
+    def add_weights(
+        self, total: tirx.Buffer, weights: Sequence[tirx.Buffer], left: LeftRows, row: Any
+    ) -> None:
+        """Add the `weights` of a row to `total`, as `left` has them."""
+        for weight in weights:
+            T.buffer_store(total, total[vector(0)] + weight[vector(0)], [vector(0)])
+
+    def sums(self, rows: int, vectors: int) -> Accumulators:
+        """Allocate accumulators."""
+        return Accumulators(rows, vectors)
+
+    def passes(self, sums: Accumulators) -> AbstractContextManager[Any]:
+        """Return the context of a walk over the words; it may be run through several times."""
+        return nullcontext(0)
+
+    @abstractmethod
+    def multiply_add(
+        self,
+        sums: Accumulators,
+        left: LeftRows,
+        row0: Any,
+        turn: Any,
+        word: Any,
+        words: Sequence[tirx.Expr],
+    ) -> None:
+        """``sums[r, j] += left[row0 + r, word] . words[j]`` in the `turn` of `passes`."""
+
+    def result(self, total: tirx.Expr, left: LeftRows, row: Any) -> tirx.Expr:
+        """Return what an accumulator of `row` stands for, in fp32."""
+        return total
 
     def load_words(self, cache: tirx.Buffer, place: list[Any], word: Any) -> tirx.Expr:
-        """Load sixteen words of a row of the cache from `word` on: int32, or fp32 values.
-
-        Staged products get words for `multiply_add`: fp16 is rounded to bf16, to nearest even.
-        """
+        """Load sixteen words of a row of the cache from `word` on: int32, or fp32 values."""
         if self.word_values == 1:
             return cache[tuple([*place, vector(word)])]
-        if self.staged:
-            halves = [cache[tuple([*place, vector(word * 2 + i * LANES)])] for i in range(2)]
-            return round_two_to_bf16(*(widen(half, self.isa) for half in halves))
-        return T.reinterpret(
-            f"int32x{LANES}", cache[tuple([*place, T.ramp(word * 2, 1, 2 * LANES)])]
-        )
+        values = T.ramp(word * self.word_values, 1, self.word_values * LANES)
+        return T.reinterpret(f"int32x{LANES}", cache[tuple([*place, values])])
+
+    def load_scales(self, cache: tirx.Buffer, place: list[Any]) -> tirx.Expr:
+        """Load the scales of the sixteen positions of a page of codes."""
+        line = int(cache.shape[-2]) - 1
+        scales = cache[tuple([*place, line, T.ramp(0, 1, LINE_BYTES)])]
+        return T.reinterpret(f"float32x{LANES}", scales)
 
     def first_of(self, words: tirx.Expr, count: tirx.Expr) -> tirx.Expr:
-        """Clear all but the first `count` values of each word; `count` is at least 1."""
+        """Clear all but the first `count` values of words of one or two; `count` is at least 1."""
         if self.word_values == 1:
             return words
         return words & splat(T.Select(count == 1, T.int32(0xFFFF), T.int32(-1)))
-
-    def multiply_add(
-        self, sums: Accumulators, left: tirx.Buffer, row0: Any, word: Any, words: list[tirx.Expr]
-    ) -> None:
-        """``sums[r, j] += left[row0 + r, word] . words[j]``; rows of `left` have many words."""
-        operands = [self._operands(word) for word in words]
-        for step in range(self.word_steps):
-            for first, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    factor = left[row0 + first + r, word * self.word_steps + step]
-                    x = T.bind(splat(factor))
-                    for j, operand in enumerate(operands):
-                        total, y = bank[r, j, vector(0)], operand[step][vector(0)]
-                        total = bf16_dot(total, x, y) if self.dots else total + x * y
-                        T.buffer_store(bank, total, [r, j, vector(0)])
-
-    def _operands(self, words: tirx.Expr) -> list[tirx.Buffer]:
-        """The right sides of the steps of sixteen words."""
-        if self.word_values == 1:
-            return [register(words)]
-        pairs = register(words, "int32")
-        if self.dots:
-            return [pairs]
-        low, high = pairs[vector(0)], pairs[vector(0)] >> splat(T.int32(16))
-        if self.cache_dtype == "bfloat16":
-            bits = (low << splat(T.int32(16)), low & splat(T.int32(-0x10000)))
-            return [register(T.reinterpret(f"float32x{LANES}", value)) for value in bits]
-        halves = [T.cast(half, f"int16x{LANES}") for half in (low, high)]
-        return [
-            register(widen(T.reinterpret(f"float16x{LANES}", half), self.isa)) for half in halves
-        ]

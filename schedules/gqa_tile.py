@@ -22,35 +22,14 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from schedules.gqa_context import Context
+from schedules.gqa_arguments import TileArguments
+from schedules.gqa_product import LeftRows
 from schedules.gqa_shape import BLOCK, BLOCK_PAGES, SEGMENT, TileShape
 from schedules.gqa_sums import LOWEST, Sums
-from schedules.registers import Accumulators, reduce_lanes, register, splat, vector, zeros
+from schedules.hadamard import emit_hadamard, transform_size
+from schedules.registers import LANES, reduce_lanes, register, splat, vector, zeros
 from schedules.softmax_math import exp2
 from tvm_vacc.limits import PAGE_SIZE
-
-
-@dataclass(frozen=True)
-class TileArguments:
-    """The place of one tile in the arguments of the kernel.
-
-    Attributes:
-        query: ``[tokens, heads, head_dim]`` fp32.
-        context: keys and values of the sequence and KV head.
-        first: first token of the tile, int32; tokens from `end` on are another row's.
-        end: end of the row's tokens.
-        kv_len: positions of the row.
-    """
-
-    query: tirx.Buffer
-    context: Context
-    first: Any
-    end: Any
-    kv_len: Any
-
-    def seen(self, token: Any) -> Any:
-        """Positions that `token` sees: all up to its own."""
-        return self.kv_len - self.end + token + 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,7 @@ class Tile:
         last_token: the last of the tile.
         rows: of its tokens.
         row_tiles: register tiles that they take.
-        query: rows of scaled queries, for products with keys.
+        query: rows of scaled queries, as the keys are transformed.
         scores: ``[rows, BLOCK]`` fp32.
         weights: rows of `BLOCK`, for products with values.
         rescale: ``[rows, 16]`` fp32: what a block's new maximum makes of older sums.
@@ -76,9 +55,9 @@ class Tile:
     last_token: Any
     rows: Any
     row_tiles: Any
-    query: tirx.Buffer
+    query: LeftRows
     scores: tirx.Buffer
-    weights: tirx.Buffer
+    weights: LeftRows
     rescale: tirx.Buffer
     segment: Sums
 
@@ -94,9 +73,9 @@ class Tile:
             last_token=last_token,
             rows=rows,
             row_tiles=T.bind((rows + shape.register_rows - 1) // shape.register_rows),
-            query=product.left_buffer(shape.rows, shape.head_dim),
+            query=product.left_rows(shape.rows, shape.head_dim, keys=True),
             scores=T.alloc_buffer((shape.rows, BLOCK), "float32"),
-            weights=product.left_buffer(shape.rows, BLOCK),
+            weights=product.left_rows(shape.rows, BLOCK, keys=False),
             rescale=T.alloc_buffer((shape.rows, PAGE_SIZE), "float32"),
             segment=Sums.allocate(shape.rows, shape.head_dim),
         )
@@ -124,17 +103,31 @@ class Tile:
         first = T.bind(start // PAGE_SIZE)
         pages = T.bind(_ceil_div(self._limit(self.rows - 1, start), PAGE_SIZE))
         context.stage_block(context.key_cache, first, pages)
-        with T.serial(0, self.row_tiles) as row_tile:
+        steps = T.bind(_ceil_div(pages, self.shape.score_pages))
+        with T.serial(0, steps) as step, T.serial(0, self.row_tiles) as row_tile:
             row0 = T.bind(row_tile * register_rows)
             most = T.bind(self._limit(row0 + register_rows - 1, start))
-            self._multiply_keys(row0, first, T.bind(_ceil_div(most, PAGE_SIZE)))
+            seen = T.bind(_ceil_div(most, PAGE_SIZE))
+            with T.If(step * self.shape.score_pages < seen), T.Then():
+                self._multiply_keys(row0, first, step, seen)
+        context.stage_value_scales(first, pages)
         with T.serial(0, self._padded_rows) as row:
             self._softmax(row, T.bind(self._limit(row, start)))
         context.stage_block(context.value_cache, first, pages)
+        steps = self.shape.head_dim // PAGE_SIZE // self.shape.value_vectors
+        with T.serial(0, steps) as step, T.serial(0, self.row_tiles) as row_tile:
+            row0 = T.bind(row_tile * register_rows)
+            if context.product.scaled:  # a code is a number, whose weight may be zero
+                most = T.bind(self._limit(row0 + register_rows - 1, start))
+                self._multiply_values(row0, first, step, T.bind(_ceil_div(most, word_values)))
+            else:
+                common = T.bind(self._limit(row0, start) // word_values)
+                self._multiply_values(row0, first, step, common)
+        if context.product.scaled:
+            return
         with T.serial(0, self.row_tiles) as row_tile:
             row0 = T.bind(row_tile * register_rows)
             common = T.bind(self._limit(row0, start) // word_values)
-            self._multiply_values(row0, first, common)
             most = T.bind(self._limit(row0 + register_rows - 1, start))
             with T.If(most > common * word_values), T.Then():
                 self._multiply_last_values(row0, start, common)
@@ -155,52 +148,61 @@ class Tile:
         token = T.bind(T.cast(self._token(row), "int64"))
         in_group = T.min(row % self.shape.token_rows, self.shape.group - 1)
         head = T.bind(self.args.context.head * self.shape.group + in_group)
-        factor = splat(T.float32(scale * math.log2(math.e)))
-        vectors = self.shape.head_dim // PAGE_SIZE
-        for v in range(0, vectors, 2):
-            values = [
-                self.args.query[token, head, vector(i * PAGE_SIZE)] * factor
-                for i in range(v, min(v + 2, vectors))
-            ]
-            self.args.context.product.store_left(self.query, row, v, values)
+        product, head_dim = self.args.context.product, self.shape.head_dim
+        factor = scale * math.log2(math.e) / (transform_size(head_dim) if product.scaled else 1)
+        values = [
+            register(self.args.query[token, head, vector(d)] * splat(T.float32(factor)))
+            for d in range(0, head_dim, PAGE_SIZE)
+        ]
+        if product.scaled:
+            emit_hadamard(values)
+        product.store_left(self.query, row, values)
 
-    def _multiply_keys(self, row0: Any, first: Any, pages: Any) -> None:
+    def _multiply_keys(self, row0: Any, first: Any, step: Any, pages: Any) -> None:
         """Scores of `register_rows` rows against `pages` pages from `first` on; lane = position.
 
         Pages beyond the last are read as the last again, and masked by `_softmax`.
         """
-        shape, context = self.shape, self.args.context
+        shape, context, product = self.shape, self.args.context, self.args.context.product
         # The register tiles of a token share the prefetching of pages.
         shared = max(1, shape.score_pages * shape.register_rows // shape.token_rows)
         shared = min(shared, shape.score_pages)
         ahead = T.bind(row0 // shape.register_rows * shared % shape.score_pages)
         last = T.bind((self.args.seen(self.last_token) - 1) // PAGE_SIZE)
-        with T.serial(0, _ceil_div(pages, shape.score_pages)) as step:
-            first_score = step * shape.score_pages
+        first_score = step * shape.score_pages
 
-            def index(j: Any, step_page: Any = first_score) -> Any:
-                return T.bind(first + T.min(step_page + j, pages - 1))
+        def index(j: Any, step_page: Any = first_score) -> Any:
+            return T.bind(first + T.min(step_page + j, pages - 1))
 
-            indices = [index(j) for j in range(shape.score_pages)]
-            prefetched = [index((ahead + i) % shape.score_pages) for i in range(shared)]
-            sums = Accumulators(shape.register_rows, shape.score_pages)
-            for _, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    for j in range(shape.score_pages):
-                        T.buffer_store(bank, zeros(), [r, j, vector(0)])
-            with T.serial(0, shape.head_dim // context.product.word_values) as word:
-                for page in prefetched:
-                    context.prefetch(page, last, word)
-                keys = [context.words(context.key_cache, page, word, 0) for page in indices]
-                context.product.multiply_add(sums, self.query, row0, word, keys)
-            for first_row, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    for j in range(shape.score_pages):
-                        place = [row0 + first_row + r, vector((first_score + j) * PAGE_SIZE)]
-                        T.buffer_store(self.scores, bank[r, j, vector(0)], place)
+        indices = [index(j) for j in range(shape.score_pages)]
+        prefetched = [index((ahead + i) % shape.score_pages) for i in range(shared)]
+        sums = product.sums(shape.register_rows, shape.score_pages)
+        for _, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                for j in range(shape.score_pages):
+                    T.buffer_store(bank, tirx.const(0, f"{bank.dtype}x{LANES}"), [r, j, vector(0)])
+        with (
+            product.passes(sums) as turn,
+            T.serial(0, shape.head_dim // product.word_values) as word,
+        ):
+            for page in prefetched:
+                context.prefetch(page, last, word)
+            keys = [context.key_words(page, word) for page in indices]
+            product.multiply_add(sums, self.query, row0, turn, word, keys)
+        scales = [register(context.key_scales(page)) for page in indices] if product.scaled else []
+        for first_row, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                for j in range(shape.score_pages):
+                    row = row0 + first_row + r
+                    score = product.result(bank[r, j, vector(0)], self.query, row)
+                    if scales:
+                        score = score * scales[j][vector(0)]
+                    place = [row, vector((first_score + j) * PAGE_SIZE)]
+                    T.buffer_store(self.scores, score, place)
 
     def _softmax(self, row: Any, limit: Any) -> None:
         """Turn a row's scores, of which it sees `limit`, into weights against the new maximum."""
+        product = self.args.context.product
         lowest, scores = splat(T.float32(LOWEST)), []
         for j in range(BLOCK_PAGES):
             lanes = vector(j * PAGE_SIZE)
@@ -217,42 +219,53 @@ class Tile:
         rescale = register(exp2(before[vector(0)] - highest[vector(0)]))
         T.buffer_store(self.rescale, rescale[vector(0)], [row, vector(0)])
         weights = [register(exp2(score[vector(0)] - highest[vector(0)])) for score in scores]
-        for j in range(0, BLOCK_PAGES, 2):
-            pair = [weight[vector(0)] for weight in weights[j : j + 2]]
-            self.args.context.product.store_left(self.weights, row, j, pair)
+        stored = weights
+        value_scales = self.args.context.value_scales
+        if value_scales is not None:
+            stored = []
+            for j, weight in enumerate(weights):
+                lanes = vector(j * PAGE_SIZE)
+                weighted = weight[vector(0)] * value_scales[lanes]
+                stored.append(register(T.Select(lanes < splat(limit), weighted, zeros())))
+        product.store_left(self.weights, row, stored)
         total = register(sums.buffer[row, sums.total] * rescale[vector(0)])
-        self.args.context.product.sum_left(total, self.weights, row, BLOCK_PAGES)
+        product.add_weights(total, weights, self.weights, row)
         T.buffer_store(sums.buffer, total[vector(0)], [row, sums.total])
 
-    def _multiply_values(self, row0: Any, first: Any, words: Any) -> None:
+    def _multiply_values(self, row0: Any, first: Any, step: Any, words: Any) -> None:
         """Add values times weights to the output of `register_rows` rows, for the first `words`
         from page `first` on: all of these rows see all of these positions.
         """
         shape, context, output = self.shape, self.args.context, self.segment.buffer
-        page_words = PAGE_SIZE // context.product.word_values
+        product, page_words = context.product, context.product.page_words
         width = shape.value_vectors * PAGE_SIZE
-        with T.serial(0, shape.head_dim // width) as step:
-            chunks = [step * width + j * PAGE_SIZE for j in range(shape.value_vectors)]
-            sums = Accumulators(shape.register_rows, shape.value_vectors)
-            for first_row, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    row = row0 + first_row + r
-                    for j, chunk in enumerate(chunks):
-                        old = output[row, vector(chunk)] * self.rescale[row, vector(0)]
-                        T.buffer_store(bank, old, [r, j, vector(0)])
-            with T.serial(0, _ceil_div(words, page_words)) as p:  # noqa: SIM117
-                with T.serial(0, T.min(words - p * page_words, page_words)) as line:
-                    values = [
-                        context.words(context.value_cache, first + p, line, chunk)
-                        for chunk in chunks
-                    ]
-                    word = p * page_words + line
-                    context.product.multiply_add(sums, self.weights, row0, word, values)
-            for first_row, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    for j, chunk in enumerate(chunks):
-                        place = [row0 + first_row + r, vector(chunk)]
-                        T.buffer_store(output, bank[r, j, vector(0)], place)
+        chunks = [step * width + j * PAGE_SIZE for j in range(shape.value_vectors)]
+        sums = product.sums(shape.register_rows, shape.value_vectors)
+
+        def old(row: Any, chunk: Any) -> tirx.Expr:
+            return output[row, vector(chunk)] * self.rescale[row, vector(0)]
+
+        for first_row, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                for j, chunk in enumerate(chunks):
+                    start = old(row0 + first_row + r, chunk)
+                    if product.integers:
+                        start = tirx.const(0, f"{bank.dtype}x{LANES}")
+                    T.buffer_store(bank, start, [r, j, vector(0)])
+        with product.passes(sums) as turn, T.serial(0, _ceil_div(words, page_words)) as p:
+            whole = page_words if product.scaled else T.min(words - p * page_words, page_words)
+            with T.serial(0, whole) as line:
+                values = [context.value_words(first + p, line, chunk) for chunk in chunks]
+                word = p * page_words + line
+                product.multiply_add(sums, self.weights, row0, turn, word, values)
+        for first_row, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                row = row0 + first_row + r
+                for j, chunk in enumerate(chunks):
+                    total = product.result(bank[r, j, vector(0)], self.weights, row)
+                    if product.integers:
+                        total = total + old(row, chunk)
+                    T.buffer_store(output, total, [row, vector(chunk)])
 
     def _multiply_last_values(self, row0: Any, start: Any, common: Any) -> None:
         """The same for what is left after `common` words, each row as far as it sees.
@@ -260,21 +273,21 @@ class Tile:
         No row reads a value that it does not see: it may be NaN, or another sequence's.
         """
         context, output = self.args.context, self.segment.buffer
-        word_values = context.product.word_values
-        page_words = PAGE_SIZE // word_values
+        product = context.product
+        page_words = product.page_words
         with T.serial(row0, row0 + self.shape.register_rows) as row:
             limit = T.bind(self._limit(row, start))
-            with T.serial(0, T.max(0, _ceil_div(limit, word_values) - common)) as i:
+            with T.serial(0, T.max(0, _ceil_div(limit, product.word_values) - common)) as i:
                 word = T.bind(common + i)
                 page, line = start // PAGE_SIZE + word // page_words, word % page_words
                 with T.serial(0, self.shape.head_dim // PAGE_SIZE) as v:
                     lanes = vector(v * PAGE_SIZE)
-                    values = context.words(context.value_cache, page, line, v * PAGE_SIZE)
-                    values = context.product.first_of(values, limit - word * word_values)
-                    sums = Accumulators(1, 1)
+                    values = context.value_words(page, line, v * PAGE_SIZE)
+                    values = product.first_of(values, limit - word * product.word_values)
+                    sums = product.sums(1, 1)
                     [(_, bank)] = sums.banks
                     T.buffer_store(bank, output[row, lanes], [0, 0, vector(0)])
-                    context.product.multiply_add(sums, self.weights, row, word, [values])
+                    product.multiply_add(sums, self.weights, row, 0, word, [values])
                     T.buffer_store(output, bank[0, 0, vector(0)], [row, lanes])
 
 

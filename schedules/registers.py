@@ -46,13 +46,13 @@ class Accumulators:
 
     Attributes:
         bank_rows: rows of every bank.
-        banks: first row and buffer ``[bank_rows, vectors, LANES]`` of each.
+        banks: first row and buffer ``[bank_rows, vectors, LANES]`` of each, of type `dtype`.
     """
 
-    def __init__(self, rows: int, vectors: int) -> None:
+    def __init__(self, rows: int, vectors: int, dtype: str = "float32") -> None:
         self.bank_rows = largest_divisor(rows, BANK_REGISTERS // vectors)
         self.banks = [
-            (first, T.alloc_buffer((self.bank_rows, vectors, LANES), "float32"))
+            (first, T.alloc_buffer((self.bank_rows, vectors, LANES), dtype))
             for first in range(0, rows, self.bank_rows)
         ]
 

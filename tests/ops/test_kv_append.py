@@ -60,3 +60,22 @@ def test_type_errors(value_dim: int, cache_dim: int, dtypes: tuple[str, str]) ->
     arguments = [relax.Var(f"arg{i}", ty) for i, ty in enumerate(types)]
     with pytest.raises(TypeError, match="kv_append"):
         relax.BlockBuilder().normalize(kv_append(*arguments))
+
+
+def test_codes_match_reference() -> None:
+    """Within one step: a tie may be broken by a product rounded before it is added."""
+    rng = np.random.default_rng(0)
+    caches = [
+        rng.integers(-127, 128, shape(4, 2, 32, "int8"), np.int8)
+        for shape in (key_cache_shape, value_cache_shape)
+    ]
+    new = [rng.standard_normal((1, 6, 2, 32), dtype=np.float32) for _ in range(2)]
+    slots = np.array([7, -1, 63, 16, 0, 33], np.int32)
+    got = run_op(kv_append, [*caches, *new, slots])
+    want = kv_append.reference(*caches, *new, slots)
+    for one, other, before in zip(got, want, caches, strict=True):
+        codes = np.abs(one[:, :, :-1].astype(int) - other[:, :, :-1])
+        assert codes.max() <= 1
+        assert np.count_nonzero(codes) <= 2
+        np.testing.assert_array_equal(one[:, :, -1], other[:, :, -1])
+        assert (other != before).any()

@@ -39,7 +39,7 @@ def gqa_attention_reference(
 
     Args:
         query: ``[batch, seq, heads, head_dim]`` fp32; all rows' tokens one after the other.
-        key_cache: fp32, fp16 or bf16 in the layout of `schedules.kv_cache`.
+        key_cache: fp32, fp16, bf16 or int8 in the layout of `schedules.kv_cache`.
         value_cache: likewise, of the same dtype.
         page_table: ``[rows, pages_per_row]`` int32.
         query_start: ``[rows + 1]`` int32; row `q` owns tokens ``query_start[q]:query_start[q+1]``.
@@ -90,7 +90,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     flat_ty, cache_ty = tensor_type(query, rank=3), tensor_type(call.args[1])
     isa = current_isa()
     if call.attrs["products"] == "fp32":
-        isa = replace(isa, dots_bf16=False)
+        isa = replace(isa, dots_bf16=False, dots_bytes=False)
     kernel = gqa_attention_kernel(
         heads=int(flat_ty.shape[1]),
         kv_heads=int(cache_ty.shape[1]),
