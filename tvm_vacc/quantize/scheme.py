@@ -15,6 +15,12 @@ Activations = Literal["float", "int8"]
 ROUND_TO_NEAREST: Final = "round_to_nearest"
 """Quantiser: every code is the one nearest to its weight."""
 
+GPTQ: Final = "gptq"
+"""Quantiser: codes are calibrated (`tvm_vacc.quantize.gptq`)."""
+
+STORED: Final = "stored"
+"""Quantiser: the model holds codes and scales already."""
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -49,16 +55,20 @@ class Quantization:
 
     Attributes:
         type: as written there.
-        scheme: of the linears inside the model.
+        scheme: of the linears inside the model; None: they stay as `backend.dtype`.
         quantizer: what chooses the codes.
         group_size: inputs that share a scale, where the scheme has groups.
         head: scheme of the head; None: it stays as `backend.dtype`.
         embedding: whether the embedding table is stored in 8 bits, one scale a row.
+        kv8: whether the KV cache is stored in 8 bits, one scale a position and head.
+        spares_activations: whether w8a8 leaves the activations of sensitive linears at 16 bits.
     """
 
     type: str
-    scheme: Scheme
+    scheme: Scheme | None
     quantizer: str
     group_size: int
     head: Scheme | None
     embedding: bool
+    kv8: bool = False
+    spares_activations: bool = True
