@@ -21,10 +21,12 @@ class PassResult:
     Attributes:
         module: the rewritten module; well-formed.
         matches: how often the pass matched; the pipeline holds it against the model's structure.
+        note: what the report says of it besides, such as what was left as it was.
     """
 
     module: ir.IRModule
     matches: int
+    note: str = ""
 
 
 class Pass(Protocol):

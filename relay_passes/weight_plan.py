@@ -33,6 +33,10 @@ CODES: Final = "codes"
 LINEAR_INT8: Final = "linear_int8"
 """Layout: codes and scales as `schedules.linear_int8` reads them."""
 
+LINEAR_INT8_SUMS: Final = "linear_int8_sums"
+"""Layout: the same and the sum ``[out]`` int32 of each channel's codes, for
+`schedules.linear_int8_codes`."""
+
 LINEAR_INT4: Final = "linear_int4"
 """Layout: codes and scales as `schedules.linear_int4` reads them."""
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from schedules.linear_int8 import pack_linear_int8
 from tests.ops.harness import run_op
-from tvm_vacc.ops import quantized_linear
+from tvm_vacc.ops import packed_quantized_linear, quantized_linear
 
 
 def case(groups: int) -> list[np.ndarray]:
@@ -56,3 +57,37 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
     scheme = merged.pop("scheme")
     with pytest.raises(TypeError, match=message):
         run_op(quantized_linear, [*merged.values()], scheme=scheme, group_size=17)
+
+
+@pytest.mark.parametrize("x_dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_activations_that_are_codes(x_dtype: str, with_bias: bool) -> None:
+    _, codes, scales, bias = case(1)
+    rng = np.random.default_rng(1)
+    info = np.iinfo(x_dtype)
+    x = rng.integers(info.min, info.max + 1, (2, 3, 17)).astype(x_dtype)
+    x_scale, zero_point = np.array([0.25], np.float32), np.array([11], np.int32)
+    want = (x.astype(np.int64) - 11) @ codes.T.astype(np.int64) * 0.25 * scales[:, 0].astype(float)
+    want = want + bias if with_bias else want
+    attrs = {"scheme": "w8a8", "group_size": 17}
+    arguments = [x, codes, scales, x_scale, zero_point, *([bias] if with_bias else [])]
+    np.testing.assert_allclose(run_op(quantized_linear, arguments, **attrs), want, rtol=1e-5)
+    np.testing.assert_allclose(quantized_linear.reference(*arguments, **attrs), want, rtol=1e-5)
+    packed = [x, pack_linear_int8(codes), scales[:, 0].copy(), x_scale, zero_point]
+    packed += [codes.sum(axis=1, dtype=np.int32), *arguments[5:]]
+    attrs["out_features"] = 9
+    np.testing.assert_allclose(run_op(packed_quantized_linear, packed, **attrs), want, rtol=1e-5)
+    np.testing.assert_allclose(packed_quantized_linear.reference(*packed, **attrs), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "x_scale", "message"),
+    [("w8a16", np.ones(1, np.float32), "w8a16"), ("w8a8", np.ones(3, np.float32), "a scale and")],
+)
+def test_codes_with_other_schemes_or_scales_are_refused(
+    scheme: str, x_scale: np.ndarray, message: str
+) -> None:
+    _, codes, scales, _ = case(1)
+    arguments = [np.zeros((3, 17), np.int8), codes, scales, x_scale, np.zeros(1, np.int32)]
+    with pytest.raises(TypeError, match=message):
+        run_op(quantized_linear, arguments, scheme=scheme, group_size=17)

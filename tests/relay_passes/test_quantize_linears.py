@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,24 @@ def test_all_linears_of_a_glm_and_the_head_by_its_key(
     if head is not None:
         assert plan["lm_head.weight"].kind == "head"
         assert plan["lm_head.weight"].quantized == Quantized("round_to_nearest", head, SPEC.hidden)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "w4a16"])
+def test_activations_are_spared_behind_swiglu_and_where_outputs_are_few(scheme: str) -> None:
+    spec = dataclasses.replace(SPEC, hidden=128, kv_heads=1)
+    options = QuantizeLinears(scheme, "round_to_nearest", 32, None, spares_activations=True)
+    result = options.apply(FusedGlm(spec, weight_dtype="bfloat16").build())
+    assert relax.analysis.check_well_formed(result.module)
+    found = {
+        name.split(".")[-2]: entry.quantized.scheme
+        for name, entry in check_plan(result.module, complete=False).items()
+        if entry.quantized is not None
+    }
+    spared = ("k_proj", "v_proj", "down_proj") if scheme == "w8a8" else ()
+    assert found == {
+        name: "w8a16" if name in spared else scheme
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj")
+    }
 
 
 @pytest.mark.parametrize("scheme", ["w8a16", "w4a16"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +25,7 @@ _Type = tuple[int, tuple[_Dim, ...]]
 _ANY_SIZE = "any size"
 
 
-def check_onnx(path: str | Path) -> None:
+def check_onnx(path: str | Path, quantized: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """Check the ONNX file of a GLM that `export_onnx` has written.
 
     It must hold what docs/architecture.md says: `input_ids` and `position_ids` `[batch, seq]`
@@ -34,20 +34,26 @@ def check_onnx(path: str | Path) -> None:
     external data must be there, in range, and in or below its directory. onnx.checker must accept
     it, shape inference included.
 
+    Args:
+        path: the file.
+        quantized: shapes of the matrices that are quantised, by name: inputs in fp32.
+
     Raises:
         OnnxError: any of it is not so; the message names the file and the tensor or node.
     """
     path = Path(path)
     model = load_onnx(path)
-    _check_signature(model.graph, path)
+    _check_signature(model.graph, path, quantized or {})
     files = {ref.file for ref in external_tensors(model, path).values()}
     _run_checker(path, files)
 
 
-def _check_signature(graph: onnx.GraphProto, path: Path) -> None:
+def _check_signature(
+    graph: onnx.GraphProto, path: Path, quantized: Mapping[str, tuple[int, ...]]
+) -> None:
     inputs = {value.name: _type_of(value) for value in graph.input}
     outputs = {value.name: _type_of(value) for value in graph.output}
-    layers = max((len(inputs) - len(IDS)) // 2, 1)
+    layers = max((len(inputs) - len(IDS) - len(quantized)) // 2, 1)
     cache = inputs.get(past_names(layers)[0], (0, ()))[1]
     kv_heads, head_dim = (cache[1], cache[3]) if len(cache) == 4 else (_ANY_SIZE, _ANY_SIZE)
     ids: _Type = (TensorProto.INT64, ("batch", "seq"))
@@ -55,6 +61,7 @@ def _check_signature(graph: onnx.GraphProto, path: Path) -> None:
     past: _Type = (TensorProto.FLOAT, ("batch", kv_heads, "past", head_dim))
     present: _Type = (TensorProto.FLOAT, ("batch", kv_heads, "past+seq", head_dim))
     wanted_inputs = dict.fromkeys(IDS, ids) | dict.fromkeys(past_names(layers), past)
+    wanted_inputs |= {name: (TensorProto.FLOAT, shape) for name, shape in quantized.items()}
     wanted_outputs = {LOGITS: logits} | dict.fromkeys(present_names(layers), present)
     _compare(inputs, wanted_inputs, f"{path}: input")
     _compare(outputs, wanted_outputs, f"{path}: output")

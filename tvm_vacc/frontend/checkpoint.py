@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend import chatglm_layout, glm_layout
 from tvm_vacc.frontend.config_reader import ConfigReader
 from tvm_vacc.frontend.glm_layout import tensor_shapes
+from tvm_vacc.frontend.quantized_checkpoint import take_codes
+from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
 from tvm_vacc.frontend.safetensors_index import read_checkpoint_index, resolve_inside
 from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.model_spec import WEIGHT_DTYPES, ModelSpec
@@ -27,12 +31,27 @@ class Checkpoint:
         path: the directory.
         spec: its dimensions and constants.
         tensors: every weight by its Hugging Face `glm` name, whichever layout the files have;
-            with tied embeddings there is no `lm_head.weight`.
+            with tied embeddings there is no `lm_head.weight`. Of those that are quantised, the
+            codes.
+        stored: codes and scales of the matrices that are quantised, by the same names.
     """
 
     path: Path
     spec: ModelSpec
     tensors: dict[str, TensorRef]
+    stored: dict[str, StoredCodes] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold its weights."""
+        scales = [codes.scales for codes in self.stored.values()]
+        return sorted({ref.file for ref in (*self.tensors.values(), *scales)})
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a weight in fp32, codes times scales where it is quantised."""
+        if name in self.stored:
+            return self.stored[name].read()
+        return self.tensors[name].read().astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,11 @@ def _open(directory: Path) -> Checkpoint:
     if layout.embedding not in stored:
         raise _missing(directory, layout.embedding)
     spec = _spec(directory, config, stored[layout.embedding].dtype)
-    return Checkpoint(directory, spec, _model_tensors(directory, spec, layout, stored))
+    _demand_layers(directory, spec, stored)
+    codes, stored = take_codes(config, stored, dict(tensor_shapes(spec)))
+    return Checkpoint(
+        directory, spec, _model_tensors(directory, spec, layout, stored, codes), codes
+    )
 
 
 def read_spec(directory: Path, dtype: str) -> ModelSpec:
@@ -133,18 +156,29 @@ def _end_tokens(directory: Path, config: ConfigReader) -> tuple[int, ...]:
     return config.tokens("eos_token_id")
 
 
-def _model_tensors(
-    directory: Path, spec: ModelSpec, layout: _Layout, stored: dict[str, TensorRef]
-) -> dict[str, TensorRef]:
-    """Match the stored tensors with the model's, one to one, and cut fused ones apart."""
-    if spec.layers > len(stored):  # before a list of that length is made
+def _demand_layers(directory: Path, spec: ModelSpec, stored: dict[str, TensorRef]) -> None:
+    """Refuse more layers than there are tensors, before a list of that length is made."""
+    if spec.layers > len(stored):
         raise CheckpointError(
             f"{directory / CONFIG_FILE}: {spec.layers} layers, but only {len(stored)} tensors"
         )
+
+
+def _model_tensors(
+    directory: Path,
+    spec: ModelSpec,
+    layout: _Layout,
+    stored: dict[str, TensorRef],
+    codes: dict[str, StoredCodes],
+) -> dict[str, TensorRef]:
+    """Match the stored tensors with the model's, one to one, and cut fused ones apart."""
     shapes = dict(tensor_shapes(spec))
     unknown = stored.keys() - layout.ignored
     tensors: dict[str, TensorRef] = {}
     for name, parts in layout.stored_tensors(spec):
+        if name in codes:
+            tensors[name] = codes[name].codes
+            continue
         if name not in stored:
             raise _missing(directory, name)
         unknown.discard(name)

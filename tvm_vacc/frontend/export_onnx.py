@@ -55,7 +55,9 @@ def export_onnx(
     `past_key_values.{i}.key` and `.value` `[batch, kv_heads, past, head_dim]` fp32. Outputs are
     `logits` `[batch, seq, vocab]` fp32 and `present.{i}.key` and `.value`
     `[batch, kv_heads, past+seq, head_dim]` fp32. The initialisers are the checkpoint's tensors by
-    their `glm` names, in their own dtype; `Cast` to fp32 follows each that is not fp32.
+    their `glm` names, in their own dtype; `Cast` to fp32 follows each that is not fp32. A matrix
+    that is quantised is no initialiser, since ONNX has no type for its codes as they are stored,
+    but one more input: `[out, in]` fp32, codes times scales.
 
     Args:
         checkpoint: from `open_checkpoint`.
@@ -83,7 +85,7 @@ def export_onnx(
     say(f"stacking {checkpoint.spec.layers} layers")
     _simplify(model)
     stack_layers(model, checkpoint.spec.layers)
-    placed = place_weights(sorted({ref.file for ref in checkpoint.tensors.values()}), out_path)
+    placed = place_weights(checkpoint.files, out_path)
     say(f"weights: {placed.way}")
     _attach_weights(model, checkpoint, placed.locations)
     _name_dims(model)
@@ -111,7 +113,7 @@ def _trace(checkpoint: Checkpoint) -> torch.export.ExportedProgram:
     with FakeTensorMode():
         module = GlmForCausalLM(spec)
         state = {
-            name: torch.empty(shape, dtype=getattr(torch, checkpoint.tensors[name].dtype))
+            name: torch.empty(shape, dtype=_dtype_in_graph(checkpoint, name))
             for name, shape in tensor_shapes(spec)
         }
         if spec.tie_word_embeddings:
@@ -127,6 +129,13 @@ def _trace(checkpoint: Checkpoint) -> torch.export.ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+
+
+def _dtype_in_graph(checkpoint: Checkpoint, name: str) -> torch.dtype:
+    """Return the dtype of a weight as the graph reads it."""
+    stored = "float32" if name in checkpoint.stored else checkpoint.tensors[name].dtype
+    dtype: torch.dtype = getattr(torch, stored)
+    return dtype
 
 
 def _translate(program: torch.export.ExportedProgram) -> ir.Model:
@@ -146,13 +155,19 @@ def _translate(program: torch.export.ExportedProgram) -> ir.Model:
 
 
 def _attach_weights(model: ir.Model, checkpoint: Checkpoint, locations: dict[Path, str]) -> None:
-    """Give every initialiser its bytes: the weights by reference, RoPE's one buffer inline."""
+    """Give every initialiser its bytes: the weights by reference, RoPE's one buffer inline.
+
+    Those that are quantised become inputs.
+    """
     initializers = model.graph.initializers
     if checkpoint.spec.tie_word_embeddings and _HEAD in initializers:
         initializers[_HEAD].name = EMBEDDING
     inv_freq = inverse_frequencies(checkpoint.spec).numpy()
     initializers[_INV_FREQ].const_value = ir.tensor(inv_freq, name=_INV_FREQ)
     for name, ref in checkpoint.tensors.items():
+        if name in checkpoint.stored:
+            model.graph.inputs.append(initializers.pop(name))
+            continue
         initializers[name].const_value = ir.ExternalTensor(
             locations[ref.file],
             ref.offset,

@@ -13,6 +13,8 @@ from tvm_vacc.model_spec import ModelSpec
 
 EMBEDDING = "model.embed_tokens.weight"
 
+HEAD = "lm_head.weight"
+
 IGNORED = frozenset({"model.rotary_emb.inv_freq"})
 """Buffers of old checkpoints that the config determines."""
 
@@ -27,7 +29,6 @@ def read_glm_config(config: ConfigReader) -> dict[str, Any]:
         CheckpointError: a key is missing, ill-typed, or asks for what GLM-4 does not have.
     """
     config.require("hidden_act", ("silu", "swish"), absent="silu")
-    config.require("quantization_config", (None,), absent=None)
     config.require("rope_scaling", (None,), absent=None)
     rope = config
     if config.has("rope_parameters"):  # where transformers 5 puts what stood at the top before

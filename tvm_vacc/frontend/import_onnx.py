@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,25 @@ import numpy as np
 import onnx
 import tvm
 from onnx import AttributeProto
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tvm_vacc.errors import OnnxError
 from tvm_vacc.frontend.bind_shapes import bind_shapes
+from tvm_vacc.frontend.expand_functions import expand_functions
 from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_converters import converter_map
 from tvm_vacc.frontend.onnx_external_data import external_tensors
 from tvm_vacc.frontend.onnx_inline_data import inline_matrices
+from tvm_vacc.frontend.onnx_narrow_casts import hold_in_bytes
+from tvm_vacc.frontend.onnx_narrow_types import (
+    note_quantized_types,
+    refuse_narrow_tensors,
+    widened,
+)
+from tvm_vacc.frontend.onnx_quantized import with_codes_unpacked
+from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
+from tvm_vacc.frontend.refuse_operators import refuse_unsupported, subgraphs
 from tvm_vacc.frontend.simplify_onnx import Simplification, simplify_onnx
 from tvm_vacc.frontend.tensor_ref import TensorRef
 
@@ -40,7 +50,8 @@ class ImportedModel:
 
     Attributes:
         module: holds `main`; attribute ``num_input`` counts the parameters that are no weights.
-        weights: by parameter name, in the order of the parameters.
+        weights: by parameter name, in the order of the parameters. Of one that is quantised, the
+            codes; the scales stand behind all parameters.
         inputs: names of the graph's inputs, in order.
         outputs: names of its outputs, in order.
         simplification: what onnxsim did; None where it was not asked to.
@@ -58,6 +69,7 @@ def import_onnx(
     *,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     simplify: bool = False,
+    stored: Mapping[str, StoredCodes] | None = None,
 ) -> ImportedModel:
     """Import the ONNX file at `path`.
 
@@ -65,6 +77,7 @@ def import_onnx(
         path: the file.
         input_shapes: static shapes of inputs, for any of them; the others stay as declared.
         simplify: run onnxsim first. For graphs of foreign exporters: ours come simplified.
+        stored: the inputs that are weights, by name: what a quantised checkpoint holds of them.
 
     Raises:
         ConfigError: `input_shapes` does not fit the graph.
@@ -76,21 +89,27 @@ def import_onnx(
     model = load_onnx(path)
     weights = external_tensors(model, path)
     bind_shapes(model.graph, input_shapes or {}, path)
+    model = expand_functions(model, _kept_operators())
     simplification = None
     if simplify:
         model, simplification = simplify_onnx(model)
-    weights |= inline_matrices(model, path)
+    weights = with_codes_unpacked(model.graph, weights | inline_matrices(model, path))
+    stored = stored or {}
+    weights |= {name: matrix.codes for name, matrix in stored.items()}
     _name_total_length(model.graph)
     _tag_domains(model.graph)
-    _refuse_unsupported(model.graph, path)
-    importer = _WeightlessImporter(path, weights)
+    refuse_unsupported(model.graph, {*_converters(), "If", "Constant"}, path)
+    hold_in_bytes(model.graph)
+    refuse_narrow_tensors(model.graph, path)
+    note_quantized_types(model.graph)
+    importer = _WeightlessImporter(path, weights, frozenset(stored))
     # Stock TVM prints the operator that failed and warns of names; our error says both.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importer.convert(model.graph, _opset(model))
     return ImportedModel(
         module=module,
-        weights=weights,
+        weights=weights | {matrix.scales.name: matrix.scales for matrix in stored.values()},
         inputs=tuple(importer.input_names),
         outputs=tuple(output.name for output in model.graph.output),
         simplification=simplification,
@@ -119,16 +138,12 @@ def _name_total_length(graph: onnx.GraphProto) -> None:
             mask[1].dim_param = f"{past_name}+{seq_name}"
 
 
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-
-
 def _tag_domains(graph: onnx.GraphProto) -> None:
     """Prefix operators of foreign domains with the domain, which stock TVM overlooks."""
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             node.op_type = f"{node.domain}::{node.op_type}"
-        for subgraph in _subgraphs(node):
+        for subgraph in subgraphs(node):
             _tag_domains(subgraph)
 
 
@@ -139,34 +154,26 @@ def _converters() -> dict[str, Any]:
     }
 
 
-def _refuse_unsupported(graph: onnx.GraphProto, path: Path) -> None:
-    supported = {*_converters(), "If", "Constant"}
-    missing: dict[str, list[str]] = {}
+def _kept_operators() -> set[tuple[str, str]]:
+    """Domain and name of what is not expanded."""
+    return {*converter_map(), *((domain, "If") for domain in ("", "ai.onnx")), ("", "Constant")}
 
-    def visit(nodes: onnx.GraphProto) -> None:
-        for node in nodes.node:
-            if node.op_type not in supported:
-                label = node.name or f"output {', '.join(node.output)}"
-                missing.setdefault(node.op_type, []).append(label)
-            for subgraph in _subgraphs(node):
-                visit(subgraph)
 
-    visit(graph)
-    if missing:
-        listed = "; ".join(f"{op} (nodes {', '.join(names)})" for op, names in missing.items())
-        raise OnnxError(
-            f"{path}: operators that cannot be compiled: {listed}",
-            "export with standard operators of opset 23 or older",
-        )
+_TAKE_SHAPES = {
+    *("Cast", "CastLike", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Reshape"),
+    *("Resize", "Shape", "Slice", "Squeeze", "Where"),
+}
+"""Operators whose converters know shapes; the list is stock TVM's."""
 
 
 class _WeightlessImporter(ONNXGraphImporter):
     """TVM's importer with external initialisers as parameters and our converters in front."""
 
-    def __init__(self, path: Path, weights: dict[str, TensorRef]) -> None:
+    def __init__(self, path: Path, weights: dict[str, TensorRef], stored: frozenset[str]) -> None:
         super().__init__(shape_dict={}, dtype_dict={}, sanitize=False)
         self._path = path
         self._weights = weights
+        self._stored = stored
         self._converters = _converters()
 
     @property
@@ -204,12 +211,37 @@ class _WeightlessImporter(ONNXGraphImporter):
                 self._nodes[initializer.name] = relax.const(self._parse_array(initializer))
             else:
                 self._nodes[initializer.name] = self._new_var(ref.name, ref.shape, ref.dtype)
+        for name, ref in self._weights.items():
+            if name in self._stored:
+                self._nodes[name] = self._new_var(name, ref.shape, "float32")
 
     def _parse_graph_input(self, graph: onnx.GraphProto) -> None:
+        for value in graph.input:
+            dims = value.type.tensor_type.shape.dim
+            # Stock TVM reads a size of zero as an unknown one.
+            if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in dims):
+                self._shape[value.name] = [
+                    dim.dim_value if dim.HasField("dim_value") else tirx.Var(dim.dim_param, "int64")
+                    for dim in dims
+                ]
         super()._parse_graph_input(graph)
         # Before IR version 4 an initialiser was listed as an input too.
         names = [*self._input_names, *self._weights]
         self._inputs = {name: self._nodes[name] for name in names}
+
+    def _construct_nodes(self, graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            self._node = node
+            if node.op_type not in _TAKE_SHAPES:
+                self._make_tensors([name for name in node.input if name])
+            super()._construct_nodes(onnx.GraphProto(node=[node]))
+
+    def _make_tensors(self, names: Sequence[str]) -> None:
+        """Turn shapes, which stock TVM refuses to compute with, into tensors."""
+        for name in names:
+            value = self._nodes[name]
+            if isinstance(value, relax.Expr) and isinstance(value.ty, relax.ShapeType):
+                self._nodes[name] = self.bb.emit(relax.op.shape_to_tensor(value))
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Done before anything is converted, with the nodes' names."""
@@ -225,7 +257,7 @@ class _WeightlessImporter(ONNXGraphImporter):
         return empty | super()._parse_attr([a for a in attr_proto if a.name not in empty])
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> tvm.runtime.Tensor:
-        array = np.ascontiguousarray(onnx.numpy_helper.to_array(tensor_proto))
+        array = widened(np.asarray(onnx.numpy_helper.to_array(tensor_proto), order="C"))
         if array.dtype != ml_dtypes.bfloat16:
             return tvm.runtime.tensor(array)
         tensor = tvm.runtime.empty(array.shape, "bfloat16")
@@ -235,6 +267,7 @@ class _WeightlessImporter(ONNXGraphImporter):
         self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int
     ) -> relax.Expr:
         convert = self._converters[op_name].get_converter(opset)
+        attrs["tvm_custom"]["outputs"] = list(self._node.output)
         try:
             expr = convert(self.bb, inputs, attrs, [self._nodes, self._params])
             return self.bb.normalize(expr) if isinstance(expr, relax.Expr) else expr

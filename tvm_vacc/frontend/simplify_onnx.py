@@ -1,8 +1,9 @@
 """Runs onnxsim over a graph that someone else has exported, without its weights.
 
 onnxsim works on a model in memory, within protobuf's 2 GB, and folds what it can into new weights.
-So external and large initialisers stand aside as inputs of the graph and come back as they were:
-their names, layouts and places on disk stay, and what is folded is the arithmetic of shapes.
+So external and large initialisers, and codes of quantised matrices, which it would make floats of,
+stand aside as inputs of the graph and come back as they were: their names, layouts and places on
+disk stay, and what is folded is the arithmetic of shapes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tvm_vacc.errors import VaccWarning
+from tvm_vacc.frontend.onnx_quantized import quantized_operands
 from tvm_vacc.limits import MAX_FOLDED_BYTES
 
 _Dim = str | int
@@ -51,7 +53,12 @@ def simplify_onnx(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Simplificati
     """
     start = time.perf_counter()
     before = len(model.graph.node)
-    aside = [tensor for tensor in model.graph.initializer if _stands_aside(tensor)]
+    codes = quantized_operands(model.graph).weights
+    aside = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in codes or _stands_aside(tensor)
+    ]
     lean = _without(model, aside)
     faults = []
     for optimize in (True, False):

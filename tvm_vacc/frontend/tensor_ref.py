@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.frontend.packed_codes import WORD_BYTES, Packing
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class TensorRef:
         offset: of the first byte in `file`.
         shape: dimensions.
         dtype: a key of `NUMPY_DTYPES`.
+        packing: of int8 codes ``[out, in]`` that stand in words; None: the bytes are the values.
     """
 
     name: str
@@ -28,14 +30,21 @@ class TensorRef:
     offset: int
     shape: tuple[int, ...]
     dtype: str
+    packing: Packing | None = None
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
+        if self.packing is not None:
+            return prod(self.packing.word_shape(self.shape)) * WORD_BYTES
         return prod(self.shape) * NUMPY_DTYPES[self.dtype].itemsize
 
     def rows(self, start: int, stop: int) -> TensorRef:
-        """Return the rows `start` to `stop` of the first axis: they are contiguous."""
+        """Return the rows `start` to `stop` of the first axis: they are contiguous.
+
+        Rows of codes whose words are transposed are not.
+        """
+        assert self.packing is None or not self.packing.transposed, self.name
         stop = min(stop, self.shape[0])
         row_bytes = self.nbytes // self.shape[0]
         shape = (stop - start, *self.shape[1:])
@@ -46,4 +55,6 @@ class TensorRef:
         with self.file.open("rb") as stream:
             stream.seek(self.offset)
             data = stream.read(self.nbytes)
+        if self.packing is not None:
+            return self.packing.unpack(data, self.shape)
         return np.frombuffer(data, NUMPY_DTYPES[self.dtype]).reshape(self.shape)

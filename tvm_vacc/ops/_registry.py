@@ -14,6 +14,9 @@ from tvm.ir import _ffi_api as _ir_ffi
 InferType = Callable[[relax.Call], Any]
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
+OPERATOR_ATTRIBUTE = "tvm_vacc.operator"
+"""On a kernel: the short name of the operator that it computes."""
+
 
 @dataclass(frozen=True)
 class VaccOp:
@@ -107,8 +110,13 @@ def call_kernel(
     The block builder merges structurally equal kernels, so that a shape is compiled once however
     many layers use it.
     """
-    gvar = builder.add_func(kernel, name)
+    gvar = add_kernel(builder, kernel, name)
     return builder.emit(relax.call_tir(gvar, list(args), out_ty=out_ty))
+
+
+def add_kernel(builder: relax.BlockBuilder, kernel: tvm.tirx.PrimFunc, name: str) -> ir.GlobalVar:
+    """Add `kernel` to the module, with a note of the operator `name` that it computes."""
+    return builder.add_func(kernel.with_attr(OPERATOR_ATTRIBUTE, name), name)
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from tvm import relax, tirx
 
 from schedules import linear_int4, linear_int8
 from schedules.isa import Isa, current_isa
+from schedules.linear_int8_codes import linear_int8_codes_kernel
 from tvm_vacc.ops._registry import (
     call_kernel,
     flatten_leading,
@@ -14,16 +15,22 @@ from tvm_vacc.ops._registry import (
     restore_leading,
     tensor_type,
 )
-from tvm_vacc.ops.quantized_linear import quantized_linear_reference
+from tvm_vacc.ops.quantized_linear import (
+    check_codes,
+    quantized_linear_reference,
+    split_arguments,
+)
 from tvm_vacc.quantize.scheme import SCHEMES
+
+CODES_ARGUMENTS = 3
+"""Arguments that belong to activations that are codes: scale, zero point, sums of weights."""
 
 
 def packed_quantized_linear_reference(
     x: np.ndarray,
     weight: np.ndarray,
     scale: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
+    *others: np.ndarray,
     scheme: str,
     group_size: int,
     out_features: int,
@@ -31,10 +38,12 @@ def packed_quantized_linear_reference(
     """``x W + b`` in fp32.
 
     Args:
-        x: ``[..., in]`` fp32.
+        x: ``[..., in]`` fp32, or codes in int8 or uint8.
         weight: codes, packed by `schedules.linear_int8` or, for 4 bits, `schedules.linear_int4`.
         scale: packed beside them.
-        bias: ``[out]`` fp32.
+        others: where `x` are codes, their scale ``[1]`` fp32 and zero point ``[1]`` int32, and
+            the sum ``[out]`` int32 of each channel's codes; then the bias ``[out]`` fp32, where
+            there is one.
         scheme: a key of `SCHEMES`.
         group_size: inputs that share a scale.
         out_features: the true number of output channels; the last block is filled up.
@@ -45,7 +54,11 @@ def packed_quantized_linear_reference(
         scales = scale[:, None]
     else:
         codes, scales = linear_int4.unpack_linear_int4(weight, scale, out_features)
-    return quantized_linear_reference(x, codes, scales, bias, scheme=scheme, group_size=group_size)
+    if len(others) >= CODES_ARGUMENTS:
+        others = (*others[:2], *others[CODES_ARGUMENTS:])
+    return quantized_linear_reference(
+        x, codes, scales, *others, scheme=scheme, group_size=group_size
+    )
 
 
 def _infer(call: relax.Call) -> relax.TensorType:
@@ -63,15 +76,27 @@ def _infer(call: relax.Call) -> relax.TensorType:
             f"packed_quantized_linear: weight {weight}, scale {scale} do not fit {x} -> "
             f"{out_features}"
         )
-    if len(call.args) == 4 and int(tensor_type(call.args[3], rank=1).shape[0]) != out_features:
-        raise TypeError(f"packed_quantized_linear: bias {call.args[3].ty} does not fit")
+    codes, bias = split_arguments(call, CODES_ARGUMENTS)
+    check_codes(x, codes, str(call.attrs["scheme"]))
+    for vector in (*codes[2:], *bias):
+        if int(tensor_type(vector, rank=1).shape[0]) != out_features:
+            raise TypeError(f"packed_quantized_linear: bias or sums {vector.ty} do not fit")
     return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
 
 
 def _kernel(call: relax.Call, in_features: int, isa: Isa) -> tirx.PrimFunc:
     scheme = SCHEMES[str(call.attrs["scheme"])]
     out_features = int(call.attrs["out_features"])
-    bias_dtype = str(call.args[3].ty.dtype) if len(call.args) == 4 else None
+    codes, bias = split_arguments(call, CODES_ARGUMENTS)
+    bias_dtype = str(bias[0].ty.dtype) if bias else None
+    if codes:
+        return linear_int8_codes_kernel(
+            in_features,
+            out_features,
+            isa,
+            x_dtype=str(call.args[0].ty.dtype),
+            bias_dtype=bias_dtype,
+        )
     if scheme.weight_bits == 8:
         return linear_int8.linear_int8_kernel(
             in_features, out_features, isa, activations=scheme.activations, bias_dtype=bias_dtype
@@ -94,8 +119,8 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 packed_quantized_linear = register_op(
     "packed_quantized_linear",
-    describe="Linear: x [..., in], packed weight and scale, optional bias [out]; scheme, "
-    "group_size, out_features.",
+    describe="Linear: x [..., in], packed weight and scale, scale and zero point [1] of x and sums "
+    "[out] of weights where x is codes, optional bias [out]; scheme, group_size, out_features.",
     infer_type=_infer,
     legalize=_legalize,
     reference=packed_quantized_linear_reference,

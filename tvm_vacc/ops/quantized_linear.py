@@ -1,8 +1,11 @@
 """``relax.tvm_vacc.quantized_linear``: a projection by codes and their scales.
 
-The logical operator: `quantize_linears` makes it, and so does the import of a quantised model;
+The logical operator: `quantize_linears` makes it, and `fuse_dequantize` of a quantised model;
 `pack_weights` turns it into `packed_quantized_linear`. Where nothing packs, it lowers to stock
 operators over the weight in fp32.
+
+Activations are fp32 or, in w8a8, codes of 8 bits: then two more arguments follow the scales, the
+activations' own scale and zero point, for all tokens.
 """
 
 from __future__ import annotations
@@ -12,8 +15,12 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from schedules.linear_int8_codes import CODES
 from tvm_vacc.ops._registry import as_float32, register_op, tensor_type
 from tvm_vacc.quantize.scheme import SCHEMES
+
+CODES_ARGUMENTS = 2
+"""Arguments that belong to activations that are codes: their scale and zero point."""
 
 
 def quantize_tokens(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,27 +50,57 @@ def quantized_linear_reference(
     x: np.ndarray,
     weight: np.ndarray,
     scale: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
+    *others: np.ndarray,
     scheme: str,
     group_size: int,
 ) -> np.ndarray:
     """``x @ dequantize(weight).T + bias`` in fp32; `x` is quantised first where `scheme` says so.
 
     Args:
-        x: ``[..., in]`` fp32.
+        x: ``[..., in]`` fp32, or codes in int8 or uint8.
         weight: codes ``[out, in]`` int8.
         scale: ``[out, groups]`` fp32.
-        bias: ``[out]`` fp32, or None.
+        others: where `x` are codes, their scale ``[1]`` fp32 and zero point ``[1]`` int32; then
+            the bias ``[out]`` fp32, where there is one.
         scheme: a key of `SCHEMES`.
         group_size: inputs that share a scale.
     """
-    x = as_float32(x)
-    if SCHEMES[scheme].activations == "int8":
+    bias = others[-1] if len(others) % 2 else None
+    if len(others) >= 2:
+        x = as_float32(x.astype(np.int32) - others[1]) * others[0]
+    elif SCHEMES[scheme].activations == "int8":
+        x = as_float32(x)
         codes, token_scale = quantize_tokens(x)
         x = as_float32(codes) * token_scale
-    out = x @ dequantize(weight, scale, group_size).T
+    out = as_float32(x) @ dequantize(weight, scale, group_size).T
     return out if bias is None else out + as_float32(bias)
+
+
+def split_arguments(
+    call: relax.Call, codes_arguments: int
+) -> tuple[list[relax.Expr], list[relax.Expr]]:
+    """Return what follows the scales: what belongs to activations that are codes, and the bias.
+
+    Args:
+        call: of a quantised linear.
+        codes_arguments: how many arguments belong to such activations.
+    """
+    rest = list(call.args[3:])
+    count = codes_arguments if str(call.args[0].ty.dtype) in CODES else 0
+    return rest[:count], rest[count:]
+
+
+def check_codes(x: relax.TensorType, codes: list[relax.Expr], scheme: str) -> None:
+    """Refuse activations that are neither fp32 nor, in w8a8, codes with one scale and zero point.
+
+    Raises:
+        TypeError: says what does not fit.
+    """
+    found = [(str(arg.ty.dtype), [int(dim) for dim in arg.ty.shape]) for arg in codes[:2]]
+    if codes and SCHEMES[scheme].activations != "int8":
+        raise TypeError(f"quantized_linear: {scheme} does not take codes {x}")
+    if codes and found != [("float32", [1]), ("int32", [1])]:
+        raise TypeError(f"quantized_linear: codes need a scale and a zero point, got {found}")
 
 
 def _infer(call: relax.Call) -> relax.TensorType:
@@ -79,14 +116,19 @@ def _infer(call: relax.Call) -> relax.TensorType:
         raise TypeError(f"quantized_linear: codes {weight} do not fit {x}")
     if [int(dim) for dim in scale.shape] != [out_features, groups]:
         raise TypeError(f"quantized_linear: scales {scale} do not fit codes {weight}")
-    if len(call.args) == 4 and int(tensor_type(call.args[3], rank=1).shape[0]) != out_features:
-        raise TypeError(f"quantized_linear: bias {call.args[3].ty} does not fit {weight}")
+    codes, bias = split_arguments(call, CODES_ARGUMENTS)
+    check_codes(x, codes, scheme.name)
+    if bias and int(tensor_type(bias[0], rank=1).shape[0]) != out_features:
+        raise TypeError(f"quantized_linear: bias {bias[0].ty} does not fit {weight}")
     return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    x, codes, scale, *bias = call.args
-    if SCHEMES[str(call.attrs["scheme"])].activations == "int8":
+    x, codes, scale = call.args[:3]
+    of_codes, bias = split_arguments(call, CODES_ARGUMENTS)
+    if of_codes:
+        x = _floats(builder, x, *of_codes)
+    elif SCHEMES[str(call.attrs["scheme"])].activations == "int8":
         x = _rounded_tokens(builder, x)
     in_features = int(codes.ty.shape[1])
     spread = builder.emit(relax.op.repeat(scale, int(call.attrs["group_size"]), axis=1))
@@ -95,6 +137,16 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     weight = builder.emit(relax.op.multiply(floats, spread))
     out = relax.op.matmul(x, builder.emit(relax.op.permute_dims(weight, [1, 0])))
     return relax.op.add(builder.emit(out), bias[0]) if bias else out
+
+
+def _floats(
+    builder: relax.BlockBuilder, x: relax.Expr, scale: relax.Expr, zero_point: relax.Expr
+) -> relax.Expr:
+    """Emit what codes stand for."""
+    integers = builder.emit(relax.op.astype(x, "int32"))
+    integers = builder.emit(relax.op.subtract(integers, zero_point))
+    floats = builder.emit(relax.op.astype(integers, "float32"))
+    return builder.emit(relax.op.multiply(floats, scale))
 
 
 def _rounded_tokens(builder: relax.BlockBuilder, x: relax.Expr) -> relax.Expr:
@@ -113,8 +165,8 @@ def _rounded_tokens(builder: relax.BlockBuilder, x: relax.Expr) -> relax.Expr:
 
 quantized_linear = register_op(
     "quantized_linear",
-    describe="Linear: x [..., in], weight [out, in] int8, scale [out, groups], optional bias "
-    "[out]; scheme, group_size.",
+    describe="Linear: x [..., in], weight [out, in] int8, scale [out, groups], scale and zero "
+    "point [1] of x where it is codes, optional bias [out]; scheme, group_size.",
     infer_type=_infer,
     legalize=_legalize,
     reference=quantized_linear_reference,

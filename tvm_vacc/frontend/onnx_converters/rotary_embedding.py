@@ -1,11 +1,15 @@
-"""ONNX RotaryEmbedding (opset 23), decomposed into slices, products and a concatenation."""
+"""ONNX RotaryEmbedding (opset 23) and com.microsoft's, in slices, products and a concatenation."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import OnnxOpConverter
+
+from tvm_vacc.frontend.onnx_converters._heads import merge_heads, split_heads
+
+_Bb: TypeAlias = relax.BlockBuilder
 
 
 class RotaryEmbedding(OnnxOpConverter):
@@ -17,51 +21,95 @@ class RotaryEmbedding(OnnxOpConverter):
     """
 
     @classmethod
-    def _impl_v23(
-        cls, bb: relax.BlockBuilder, inputs: Any, attr: dict[str, Any], params: Any
-    ) -> relax.Expr:
+    def _impl_v23(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         x, cos, sin, position_ids = inputs[0], inputs[1], inputs[2], inputs[3]
-        flat_shape = None
-        if len(x.ty.shape) == 3:
-            flat_shape = list(x.ty.shape)
-            heads = int(attr["num_heads"])
-            batch, seq, hidden = flat_shape
-            x_BSHD = bb.emit(relax.op.reshape(x, [batch, seq, heads, int(hidden) // heads]))
-            x = bb.emit(relax.op.permute_dims(x_BSHD, [0, 2, 1, 3]))
-        batch, heads, seq, head_dim = x.ty.shape
-        rotary_dim = int(attr.get("rotary_embedding_dim", 0)) or int(head_dim)
+        return _embed(bb, x, cos, sin, position_ids, attr)
 
-        def per_head(table: relax.Expr) -> relax.Expr:
-            if position_ids is not None:
-                table = bb.emit(relax.op.take(table, position_ids, axis=0))
-            return bb.emit(relax.op.expand_dims(table, 1))
 
-        def part(source: relax.Expr, begin: int, end: int, step: int = 1) -> relax.Expr:
-            return bb.emit(relax.op.strided_slice(source, [3], [begin], [end], [step]))
+class MicrosoftRotaryEmbedding(OnnxOpConverter):
+    """The same with the inputs in another order, of com.microsoft.
 
-        cos_B1SR, sin_B1SR = per_head(cos), per_head(sin)
-        rotated = part(x, 0, rotary_dim) if rotary_dim < int(head_dim) else x
-        if attr.get("interleaved", 0):
-            first, second = part(rotated, 0, rotary_dim, 2), part(rotated, 1, rotary_dim, 2)
-        else:
-            half = rotary_dim // 2
-            first, second = part(rotated, 0, half), part(rotated, half, rotary_dim)
+    Inputs: X; position_ids ``[batch, seq]``, or ``[1]``: the first position; cos and sin
+    ``[positions, rotary_dim/2]``. Source: ONNX Runtime, docs/ContribOperators.md.
 
-        def product(a: relax.Expr, b: relax.Expr) -> relax.Expr:
-            return bb.emit(relax.op.multiply(a, b))
+    Raises:
+        NotImplementedError: `scale` or `is_packed_batching` is used, or heads of a flat X are not
+            told though only a part of each is rotated.
+    """
 
-        real = bb.emit(relax.op.subtract(product(first, cos_B1SR), product(second, sin_B1SR)))
-        imaginary = bb.emit(relax.op.add(product(first, sin_B1SR), product(second, cos_B1SR)))
-        if attr.get("interleaved", 0):
-            pairs = [bb.emit(relax.op.expand_dims(part_, -1)) for part_ in (real, imaginary)]
-            stacked = bb.emit(relax.op.concat(pairs, axis=-1))
-            turned = bb.emit(relax.op.reshape(stacked, [batch, heads, seq, rotary_dim]))
-        else:
-            turned = bb.emit(relax.op.concat([real, imaginary], axis=-1))
-        if rotary_dim < int(head_dim):
-            rest = part(x, rotary_dim, int(head_dim))
-            turned = bb.emit(relax.op.concat([turned, rest], axis=-1))
-        if flat_shape is None:
-            return turned
-        turned_BSHD = bb.emit(relax.op.permute_dims(turned, [0, 2, 1, 3]))
-        return relax.op.reshape(turned_BSHD, flat_shape)
+    @classmethod
+    def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
+        x, position_ids, cos, sin = inputs[0], inputs[1], inputs[2], inputs[3]
+        if float(attr.get("scale", 1.0)) != 1.0 or int(attr.get("is_packed_batching", 0)):
+            raise NotImplementedError("RotaryEmbedding with scale or packed batches")
+        flat = len(x.ty.shape) == 3
+        if flat and not int(attr.get("num_heads", 0)):
+            if int(attr.get("rotary_embedding_dim", 0)):
+                raise NotImplementedError("RotaryEmbedding of parts of heads without num_heads")
+            width = 2 * int(cos.ty.shape[1])
+            attr = {**attr, "num_heads": int(x.ty.shape[2]) // width}
+        if len(position_ids.ty.shape) == 1:
+            batch, seq = x.ty.shape[0], x.ty.shape[1 if flat else 2]
+            step_S = bb.emit(relax.op.arange(0, seq, 1, "int64"))
+            position_S = bb.emit(relax.op.add(position_ids, step_S))
+            position_ids = bb.emit(relax.op.broadcast_to(position_S, [batch, seq]))
+        return _embed(bb, x, cos, sin, position_ids, attr)
+
+
+def _embed(
+    bb: _Bb,
+    x: relax.Expr,
+    cos: relax.Expr,
+    sin: relax.Expr,
+    position_ids: relax.Expr | None,
+    attr: dict[str, Any],
+) -> relax.Expr:
+    flat = len(x.ty.shape) == 3
+    if flat:
+        x = split_heads(bb, x, int(attr["num_heads"]))
+    rotary_dim = int(attr.get("rotary_embedding_dim", 0)) or int(x.ty.shape[3])
+    cos_BSR, sin_BSR = (
+        table if position_ids is None else bb.emit(relax.op.take(table, position_ids, axis=0))
+        for table in (cos, sin)
+    )
+    turned = rotate(bb, x, cos_BSR, sin_BSR, rotary_dim, bool(attr.get("interleaved", 0)))
+    return merge_heads(bb, turned) if flat else turned
+
+
+def rotate(
+    bb: _Bb,
+    x_BHSD: relax.Expr,
+    cos_BSR: relax.Expr,
+    sin_BSR: relax.Expr,
+    rotary_dim: int,
+    interleaved: bool,
+) -> relax.Expr:
+    """Return `x` with the first `rotary_dim` of each head rotated."""
+    batch, heads, seq, head_dim = x_BHSD.ty.shape
+    cos_B1SR = bb.emit(relax.op.expand_dims(cos_BSR, 1))
+    sin_B1SR = bb.emit(relax.op.expand_dims(sin_BSR, 1))
+
+    def part(source: relax.Expr, begin: int, end: int, step: int = 1) -> relax.Expr:
+        return bb.emit(relax.op.strided_slice(source, [3], [begin], [end], [step]))
+
+    def product(a: relax.Expr, b: relax.Expr) -> relax.Expr:
+        return bb.emit(relax.op.multiply(a, b))
+
+    rotated = part(x_BHSD, 0, rotary_dim) if rotary_dim < int(head_dim) else x_BHSD
+    if interleaved:
+        first, second = part(rotated, 0, rotary_dim, 2), part(rotated, 1, rotary_dim, 2)
+    else:
+        half = rotary_dim // 2
+        first, second = part(rotated, 0, half), part(rotated, half, rotary_dim)
+    real = bb.emit(relax.op.subtract(product(first, cos_B1SR), product(second, sin_B1SR)))
+    imaginary = bb.emit(relax.op.add(product(first, sin_B1SR), product(second, cos_B1SR)))
+    if interleaved:
+        pairs = [bb.emit(relax.op.expand_dims(part_, -1)) for part_ in (real, imaginary)]
+        stacked = bb.emit(relax.op.concat(pairs, axis=-1))
+        turned = bb.emit(relax.op.reshape(stacked, [batch, heads, seq, rotary_dim]))
+    else:
+        turned = bb.emit(relax.op.concat([real, imaginary], axis=-1))
+    if rotary_dim < int(head_dim):
+        rest = part(x_BHSD, rotary_dim, int(head_dim))
+        turned = bb.emit(relax.op.concat([turned, rest], axis=-1))
+    return turned

@@ -9,6 +9,8 @@ from tvm import relax, tirx
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 from tvm.sym import Analyzer
 
+from tvm_vacc.frontend.onnx_converters.slice_computed import slice_computed
+
 _OPEN_END = 2**31 - 1
 """Exporters write "to the end" as the largest int32 or int64."""
 
@@ -24,6 +26,8 @@ class Slice(stock.Slice):
         cls, bb: relax.BlockBuilder, inputs: Any, attr: dict[str, Any], params: Any
     ) -> relax.Expr:
         data = inputs[0]
+        if isinstance(data.ty, relax.TensorType) and any(map(_is_computed, inputs[1:5])):
+            return slice_computed(bb, data, *inputs[1:5])
         starts, ends = _values(inputs[1]), _values(inputs[2])
         if starts is None or ends is None:
             return super()._impl_v13(bb, inputs, attr, params)
@@ -44,6 +48,10 @@ class Slice(stock.Slice):
         bounds = [list(column) for column in zip(*kept, strict=True)]
         known = all(isinstance(bound, int) for bound in (*bounds[1], *bounds[2]))
         return relax.op.strided_slice(data, *bounds, assume_inbound=not known)
+
+
+def _is_computed(bound: Any) -> bool:
+    return isinstance(bound, relax.Var) and isinstance(bound.ty, relax.TensorType)
 
 
 def _values(value: relax.Expr) -> list[Any] | None:

@@ -1,0 +1,199 @@
+"""Operators of com.microsoft that exporters of language models emit, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from tests.frontend.onnx_files import value
+from tests.relay_passes.running import run_main
+from tvm_vacc.errors import OnnxError
+from tvm_vacc.frontend.import_onnx import import_onnx
+
+BATCH, SEQ, HEADS, DIM = 2, 5, 6, 16
+HIDDEN = HEADS * DIM
+RNG = np.random.default_rng(0)
+TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape, dtype=np.float32)
+
+
+def write(path: Path, node: onnx.NodeProto, inputs: dict[str, np.ndarray]) -> Path:
+    """Write a model of `node`, whose inputs are all the model's."""
+    graph = helper.make_graph(
+        [node],
+        "graph",
+        [value(name, list(array.shape), TYPES[array.dtype.name]) for name, array in inputs.items()],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
+    )
+    for output in graph.output:
+        output.type.tensor_type.elem_type = TensorProto.FLOAT
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+    return path
+
+
+def assert_equals_onnx_runtime(
+    path: Path, node: onnx.NodeProto, inputs: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Return ONNX Runtime's answers, which ours equal within 1e-5."""
+    write(path, node, inputs)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = session.run(None, inputs)
+    results = run_main(import_onnx(path).module, inputs)
+    for got, want in zip(results, wanted, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
+    return wanted
+
+
+def microsoft(
+    op: str, inputs: list[str], outputs: list[str], **attributes: object
+) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, outputs, "node", domain="com.microsoft", **attributes)
+
+
+def test_simplified_layer_normalization(tmp_path: Path) -> None:
+    inputs = {"x": normal(BATCH, SEQ, 33), "scale": normal(33)}
+    node = helper.make_node("SimplifiedLayerNormalization", ["x", "scale"], ["y"], epsilon=1e-3)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sum_too", [True, False])
+def test_skip_simplified_layer_normalization(tmp_path: Path, bias: bool, sum_too: bool) -> None:
+    inputs = {"x": normal(BATCH, SEQ, 33), "skip": normal(BATCH, SEQ, 33), "gamma": normal(33)}
+    if bias:
+        inputs["bias"] = normal(33)
+    outputs = ["y", "", "", "sum"] if sum_too else ["y"]
+    node = microsoft("SkipSimplifiedLayerNormalization", list(inputs), outputs, epsilon=1e-3)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("positions", [(1,), (BATCH, SEQ)])
+@pytest.mark.parametrize("rotary", [0, 4])
+def test_rotary_embedding(
+    tmp_path: Path, interleaved: int, positions: tuple[int, ...], rotary: int
+) -> None:
+    half = (rotary or DIM) // 2
+    inputs = {
+        "x": normal(BATCH, SEQ, HIDDEN),
+        "positions": RNG.integers(0, 10, positions),
+        "cos": normal(20, half),
+        "sin": normal(20, half),
+    }
+    attributes = {"num_heads": HEADS, "rotary_embedding_dim": rotary} if rotary else {}
+    node = microsoft("RotaryEmbedding", list(inputs), ["y"], interleaved=interleaved, **attributes)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("options", [(), ("bias", "padding"), ("scores", "causal"), ("past",)])
+def test_multi_head_attention(tmp_path: Path, options: tuple[str, ...]) -> None:
+    past = 3 if "past" in options else 0
+    inputs = {name: normal(BATCH, SEQ, HIDDEN) for name in ("query", "key", "value")}
+    names = [*inputs, "", "", "", "", ""]
+    if "bias" in options:
+        inputs["bias"], names[3] = normal(3 * HIDDEN), "bias"
+    if "padding" in options:
+        inputs["padding"], names[4] = np.ones((BATCH, SEQ), np.int32), "padding"
+        inputs["padding"][1, -2:] = 0
+    if "scores" in options:
+        inputs["scores"], names[5] = normal(1, HEADS, SEQ, SEQ), "scores"
+    if "past" in options:
+        for index, name in enumerate(("past_key", "past_value")):
+            inputs[name], names[6 + index] = normal(BATCH, HEADS, past, DIM), name
+    outputs = ["y", "present_key", "present_value"] if past else ["y"]
+    node = microsoft(
+        "MultiHeadAttention",
+        names,
+        outputs,
+        num_heads=HEADS,
+        unidirectional=int("causal" in options),
+    )
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+def grouped(past: list[int], seq: int, packed: bool, rotary: bool) -> dict[str, np.ndarray]:
+    """Inputs of a GroupQueryAttention over 2 KV heads, rows having `past` keys each."""
+    kv_heads, longest = 2, max(past)
+    key, values = normal(BATCH, seq, kv_heads * DIM), normal(BATCH, seq, kv_heads * DIM)
+    query = normal(BATCH, seq, HIDDEN)
+    projections = (
+        {"query": np.concatenate([query, key, values], axis=2)}
+        if packed
+        else {"query": query, "key": key, "value": values}
+    )
+    caches = {name: normal(BATCH, kv_heads, longest, DIM) for name in ("past_key", "past_value")}
+    for row, length in enumerate(past):
+        for cache in caches.values():
+            cache[row, :, length:] = 0
+    tables = {name: normal(32, DIM // 2) for name in ("cos", "sin")} if rotary else {}
+    return {
+        **projections,
+        **caches,
+        "last": np.array([length + seq - 1 for length in past], np.int32),
+        "total": np.array(longest + seq, np.int32),
+        **tables,
+    }
+
+
+def gqa_node(inputs: dict[str, np.ndarray], **attributes: object) -> onnx.NodeProto:
+    order = ("query", "key", "value", "past_key", "past_value", "last", "total", "cos", "sin")
+    names = [name if name in inputs else "" for name in order]
+    while not names[-1]:
+        names.pop()
+    return microsoft(
+        "GroupQueryAttention",
+        names,
+        ["y", "present_key", "present_value"],
+        num_heads=HEADS,
+        kv_num_heads=2,
+        do_rotary=int("cos" in inputs),
+        **attributes,
+    )
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_group_query_attention_of_a_prompt(tmp_path: Path, packed: bool, interleaved: int) -> None:
+    inputs = grouped([0, 0], SEQ, packed, rotary=True)
+    node = gqa_node(inputs, rotary_interleaved=interleaved)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"local_window_size": 3}, {"softcap": 2.0}])
+def test_group_query_attention_of_a_decode_step(
+    tmp_path: Path, attributes: dict[str, float]
+) -> None:
+    inputs = grouped([7, 7], 1, packed=False, rotary=True)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", gqa_node(inputs, **attributes), inputs)
+
+
+def test_group_query_attention_of_rows_with_different_pasts(tmp_path: Path) -> None:
+    inputs = grouped([7, 4], 1, packed=False, rotary=True)
+    node = gqa_node(inputs)
+    path = write(tmp_path / "m.onnx", node, inputs)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    output, *presents = session.run(None, inputs)
+    got, *caches = run_main(import_onnx(path).module, inputs)
+    np.testing.assert_allclose(got, output, atol=1e-5)
+    for cache, present in zip(caches, presents, strict=True):
+        for row, last in enumerate(inputs["last"]):  # what lies behind a row's end is nobody's
+            used = slice(0, int(last) + 1)
+            np.testing.assert_allclose(cache[row, :, used], present[row, :, used], atol=1e-5)
+
+
+def test_what_is_not_supported_is_one_line(tmp_path: Path) -> None:
+    inputs = {"x": normal(2, 3), "skip": normal(2, 3), "gamma": normal(3)}
+    node = microsoft("SkipSimplifiedLayerNormalization", list(inputs), ["y", "mean"])
+    path = write(tmp_path / "m.onnx", node, inputs)
+    with pytest.raises(OnnxError, match="mean or inv_std_var"):
+        import_onnx(path)

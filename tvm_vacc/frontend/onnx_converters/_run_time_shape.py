@@ -1,0 +1,44 @@
+"""Shapes that are known only when the model runs, because an input or a result says them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+
+
+def dims_of(bb: relax.BlockBuilder, sizes_R: relax.Expr) -> list[tirx.Var]:
+    """Return a new symbolic dimension for each element of ``sizes_R [rank]`` int64.
+
+    Raises:
+        NotImplementedError: how many there are is not known.
+    """
+    rank = known_length(sizes_R)
+    dims = [tirx.Var("size", "int64") for _ in range(rank)]
+    shape = bb.emit(relax.op.tensor_to_shape(bb.normalize(sizes_R)))
+    bb.match_cast(shape, relax.ShapeType(dims))
+    return dims
+
+
+def known_length(values: relax.Expr) -> int:
+    """Return the length of a tensor of one dimension.
+
+    Raises:
+        NotImplementedError: it is symbolic.
+    """
+    shape = values.ty.shape
+    if shape is None or len(shape) != 1 or not isinstance(shape[0], tirx.IntImm):
+        raise NotImplementedError("a shape of unknown rank")
+    return int(shape[0])
+
+
+def as_tensor(bb: relax.BlockBuilder, dims: Sequence[Any]) -> relax.Expr:
+    """Return ``[rank]`` int64 with the values of `dims`, symbolic ones included."""
+    return bb.emit(relax.op.shape_to_tensor(bb.normalize(relax.ShapeExpr(list(dims)))))
+
+
+def constant(value: Any) -> Any:
+    """Return the array of a constant, None where `value` is none."""
+    return value.value.numpy() if isinstance(value, tvm.ir.GenericConst) else None
