@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+import tvm_vacc
 from tests.frontend.glm_factory import make_glm_checkpoint
 from tvm_vacc import estimate as module
+from tvm_vacc.artifact.manifest import read_manifest
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.estimate import Estimate, estimate, require_room
 from tvm_vacc.frontend.checkpoint import open_checkpoint
 from tvm_vacc.frontend.tensor_ref import TensorRef
-from tvm_vacc.quantize.scheme import W8A16, Quantization
+from tvm_vacc.quantize.scheme import W4A16, W8A16, Quantization
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,8 @@ def test_bytes_of_a_tensor(
     options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
     options = replace(options, quantization=how if quantized else None)
     ref = TensorRef(name, Path("x"), 0, shape, "bfloat16")
-    found = module._stored_bytes(name, ref, options)
-    assert want <= found < want + 4096
-    assert found % 4096 == 0
+    found = module._stored(name, ref, options).bytes
+    assert found == want
 
 
 def test_room_is_what_is_free_and_what_the_cache_holds(
@@ -69,3 +70,40 @@ def test_room_is_what_is_free_and_what_the_cache_holds(
     begun.mkdir(parents=True)
     (begun / "weights.safetensors").write_bytes(bytes(4 << 20))
     require_room(needed, tmp_path)
+
+
+def test_what_each_kind_of_tensor_becomes(checkpoint: Path) -> None:
+    how = Quantization("w4a16", W4A16, "round_to_nearest", 32, head=None, embedding=True)
+    options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
+    found = estimate(replace(options, quantization=how))
+    spec = open_checkpoint(checkpoint).spec
+    stored = {weights.kind: weights for weights in found.storage}
+    assert {kind: one.stored_as for kind, one in stored.items()} == {
+        "linear": "w4a16",
+        "head": "bf16",
+        "embedding": "w8a16",
+        "other": "fp32",
+    }
+    assert stored["linear"].matrices == 6 * spec.layers
+    assert stored["linear"].group_size == 32
+    assert stored["linear"].quantizer == "round_to_nearest"
+    assert 4 + 16 / 32 <= stored["linear"].bits <= 5.5
+    assert sum(one.bytes for one in found.storage) <= found.weights
+    assert sum(one.weights for one in found.storage) == found.numbers
+
+
+def test_the_estimate_is_what_the_artefact_holds(checkpoint: Path, tmp_path: Path) -> None:
+    options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
+    path = tvm_vacc.compile(checkpoint, dtype="bf16", output=tmp_path / "out")
+    manifest = read_manifest(path / "manifest.json")
+    assert estimate(options).storage == manifest.storage
+    written = sum(manifest.files[name].bytes for name in manifest.weights)
+    assert 0 <= written - estimate(options).weights < 64 << 10  # the header, and what aligns it
+
+
+def test_more_tokens_and_more_weights_take_longer(checkpoint: Path) -> None:
+    small = estimate(Config.for_checkpoint(checkpoint).compile_options)
+    large = replace(small, numbers=9_400_000_000, read=18_800_000_000, layers=40)
+    assert large.seconds > small.seconds
+    assert large.reference_seconds(512) > large.reference_seconds(256)
+    assert small.reference_memory < 2 << 30

@@ -92,7 +92,7 @@ def test_an_unknown_key_and_a_huge_number_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_number_that_json_has_not_is_refused_before_it_is_written() -> None:
-    manifest = Manifest("x", "graph", "llvm", "fp32", passport={"kl": float("nan")})
+    manifest = Manifest("x", "graph", "llvm", "fp32", model_spec={"kl": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         manifest.to_json()
 

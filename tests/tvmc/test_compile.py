@@ -57,6 +57,7 @@ def test_passes_all_options(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: P
     assert callable(call.pop("explain"))
     assert call == {
         "reuse": True,
+        "passport": True,
         "path": tmp_path,
         "output": Path("there"),
         "target": target,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.tvmc.conftest import Tvmc
+from tvm_vacc.artifact.calibration import CalibratedWeight
 from tvm_vacc.artifact.manifest import Manifest, PassReport, StoredWeights
 from tvm_vacc.artifact.store import ArtifactWriter
 
@@ -24,6 +25,10 @@ def write(directory: Path, file: str = "weights.bin") -> Path:
                     StoredWeights("linear", "w4a16", "round_to_nearest", 64, 12, 8000, 4500),
                     StoredWeights("head", "bf16", "", 0, 1, 1000, 2000),
                 ),
+                calibration=(
+                    CalibratedWeight("layers.0.q_proj.weight", 0.004, 0.006, 0.01),
+                    CalibratedWeight("layers.0.k_proj.weight", 0.002, 0.005, 0.1),
+                ),
                 passes=(PassReport("fuse_rope", 4, 4, 0.5),),
                 tools={"apache-tvm": "0.27.0"},
             )
@@ -38,6 +43,15 @@ def test_shows_everything(tvmc: Tvmc, tmp_path: Path) -> None:
     assert {"small", "causal_lm", "-mcpu=znver4", "bf16", "layers", "0.27.0"} <= set(words)
     assert words[words.index("fuse_rope") :][:5] == ["fuse_rope", "4", "4", "0.50", "s"]
     assert words[words.index("weights.bin") :][:3] == ["weights.bin", "1.5", "kB"]
+
+
+def test_shows_what_calibrated_codes_cost(tvmc: Tvmc, tmp_path: Path) -> None:
+    _, out, _ = tvmc("inspect", write(tmp_path / "a"))
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert (
+        "calibrated: 2 linears, mean error of their outputs 0.30%, rounded to nearest 0.55%"
+    ) in lines
+    assert "worst: layers.0.q_proj.weight 0.40%, rounded to nearest 0.60%" in lines
 
 
 def test_shows_what_the_weights_are_stored_as(tvmc: Tvmc, tmp_path: Path) -> None:

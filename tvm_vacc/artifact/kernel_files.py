@@ -1,4 +1,4 @@
-"""Names of the files that hold an artefact's compiled code, in its two forms."""
+"""Names of the files that hold an artefact's compiled code, in its forms."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ SHARED_LIBRARY: Final = "model.so"
 KERNELS_IR: Final = "kernels.ll"
 BYTECODE: Final = "bytecode.ro"
 """The form that needs no C++ compiler: LLVM IR, compiled at load, and the bytecode beside it."""
+
+C_BUILD: Final = "CMakeLists.txt"
+"""Beside C sources: what a target ``tvm_vacc/c`` gives, to be built by another toolchain."""

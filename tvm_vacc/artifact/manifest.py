@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from tvm_vacc.artifact.calibration import CalibratedWeight
+from tvm_vacc.artifact.passport import Passport
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.safe_io import read_json
 from tvm_vacc.strict import parse
@@ -138,7 +140,9 @@ class Manifest:
         files: size and hash of every file but the manifest, by name relative to the artefact;
             filled by `ArtifactWriter`.
         passes: what each pass has done, in order.
-        passport: measured accuracy, or None.
+        calibration: what the codes cost that were calibrated; empty where none were.
+        sources: of each parameter, the model's tensors that it is made of.
+        passport: measured accuracy; None for a graph, and where none was asked for.
         tools: versions of the programs that made it.
         created: when, UTC, ISO 8601.
     """
@@ -162,7 +166,9 @@ class Manifest:
     parameters: tuple[str, ...] = ()
     files: dict[str, FileEntry] = dataclasses.field(default_factory=dict)
     passes: tuple[PassReport, ...] = ()
-    passport: dict[str, Any] | None = None
+    calibration: tuple[CalibratedWeight, ...] = ()
+    sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    passport: Passport | None = None
     tools: dict[str, str] = dataclasses.field(default_factory=dict)
     created: str = dataclasses.field(default_factory=_utc_now)
 

@@ -98,6 +98,11 @@ class ArtifactWriter:
         """Take a file that stands in `directory`, synced, without hashing it once more."""
         self._known[name] = entry
 
+    @property
+    def adopted(self) -> dict[str, FileEntry]:
+        """The files taken by `adopt`, by name: kernels and weights."""
+        return dict(self._known)
+
     def commit(self, manifest: Manifest) -> Manifest:
         """Sync and hash every file, write the manifest last, and put the directory in place.
 

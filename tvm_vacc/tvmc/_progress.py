@@ -17,6 +17,9 @@ from tvm_vacc.progress import Progress
 SECONDS_BETWEEN_LINES = 5.0
 """A log that nobody watches needs no more."""
 
+_TIMED = ("bytes", "layers")
+"""Units that take equal times, so that what is left can be told."""
+
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
@@ -67,7 +70,7 @@ def format_amount(progress: Progress, rate: float | None = None) -> str:
 
 def format_left(progress: Progress, rate: float | None) -> str:
     """Return the time that is left, after a comma; nothing where it is not known."""
-    if not rate or progress.unit != "bytes" or progress.done == progress.total:
+    if not rate or progress.unit not in _TIMED or progress.done == progress.total:
         return ""
     minutes, seconds = divmod(round((progress.total - progress.done) / rate), 60)
     return f", {minutes} min {seconds:02} s left" if minutes else f", {seconds} s left"

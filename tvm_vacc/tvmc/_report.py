@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tvm_vacc.artifact.manifest import PassReport
+    from tvm_vacc.artifact.manifest import PassReport, StoredWeights
 
 
 def print_passes(passes: Sequence[PassReport]) -> None:
@@ -27,6 +28,25 @@ def print_passes(passes: Sequence[PassReport]) -> None:
     for report in passes:
         if report.note:
             _console().print(f"{report.name}: {report.note}")
+
+
+def print_storage(storage: Iterable[StoredWeights]) -> None:
+    """Print what the weights are stored as, by kind."""
+    columns = ("weights", "stored as", "quantizer", "group", "matrices", "numbers", "size", "bits")
+    rows = [
+        (
+            stored.kind,
+            stored.stored_as,
+            stored.quantizer or "-",
+            str(stored.group_size or "-"),
+            str(stored.matrices),
+            f"{stored.weights:,}",
+            decimal(stored.bytes),
+            f"{stored.bits:.2f}",
+        )
+        for stored in storage
+    ]
+    print_table(columns, rows)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

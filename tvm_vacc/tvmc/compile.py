@@ -29,6 +29,14 @@ CONFIG_SUFFIXES = (".yaml", ".yml")
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The artefact's directory.")
 @click.option(
+    "-f",
+    "--output-format",
+    type=click.Choice(["dir", "mlf"]),
+    default="dir",
+    show_default=True,
+    help="mlf: C99 sources for another toolchain, as --target tvm_vacc/c gives them.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["fp16", "bf16", "fp32"]),
     help="What weights and KV cache are stored as; default: the checkpoint's own.",
@@ -43,18 +51,23 @@ CONFIG_SUFFIXES = (".yaml", ".yml")
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; write nothing.")
 @click.option("--explain", is_flag=True, help="Say of each piece why it was made or reused.")
+@click.option(
+    "--no-passport", is_flag=True, help="Do not measure the accuracy of what was compiled."
+)
 @click.option("--no-cache", is_flag=True, help="Make everything anew.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the plan before compiling.")
 def compile_command(
     file: Path,
     target: str,
     output: Path | None,
+    output_format: str,
     dtype: str | None,
     context: int | None,
     prefill: int | None,
     print_ir_after: tuple[str, ...],
     dry_run: bool,
     explain: bool,
+    no_passport: bool,
     no_cache: bool,
     verbose: bool,
 ) -> None:
@@ -67,16 +80,19 @@ def compile_command(
     Examples:
       tvmc compile --target tvm_vacc glm-4-9b-chat-hf -o glm4 --dtype fp16 --context 4096
       tvmc compile --target "tvm_vacc -mcpu=znver4" configs/hf_chatglm_fp16.yaml
+      tvmc compile --target tvm_vacc/c glm-4-9b-chat-hf -o glm4-c
     """
     from tvm_vacc.target_string import parse_target
 
+    target = target_of(target, output_format)
     parse_target(target)  # refused before anything heavy is imported
     from rich.console import Console
 
     with torch_hidden():
         from tvm_vacc import compiler
     from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
-    from tvm_vacc.frontend.import_onnx import import_onnx
+    from tvm_vacc.tvmc._passport import print_passport
+    from tvm_vacc.tvmc._plan import show_graph_storage, show_plan
     from tvm_vacc.tvmc._progress import show_progress
     from tvm_vacc.tvmc._report import print_passes
 
@@ -84,10 +100,10 @@ def compile_command(
     options = compiler.resolve_options(model, dtype=dtype, prefill=prefill, context=context)
     passes = planned_passes(options, print_ir_after)
     if dry_run or verbose:
-        show_plan(options, target, passes, output or options.output)
+        show_plan(options, target, passes, output or options.output, passport=not no_passport)
     if dry_run:
         if options.type == "onnx":
-            import_onnx(options.checkpoint, input_shapes=options.input_shapes, simplify=True)
+            show_graph_storage(options, target)
         click.echo("Nothing was written: --dry-run.")
         return
     explanations: list[Explanation] = []
@@ -104,6 +120,7 @@ def compile_command(
                 print_ir_after=print_ir_after,
                 show=click.echo,
                 reuse=not no_cache,
+                passport=not no_passport,
                 explain=explanations.append,
             )
     except KeyboardInterrupt:
@@ -111,8 +128,30 @@ def compile_command(
         raise
     for explanation in explanations if explain else ():
         click.echo(explanation)
-    print_passes(read_manifest(path / MANIFEST_NAME).passes)
+    manifest = read_manifest(path / MANIFEST_NAME)
+    print_passes(manifest.passes)
+    if manifest.passport is not None:
+        print_passport(manifest.passport)
     click.echo(f"The artefact is in {path}")
+
+
+def target_of(target: str, output_format: str) -> str:
+    """Return the target that `output_format` demands: ``mlf`` is C sources.
+
+    Raises:
+        ConfigError: a target for machine code is given beside ``mlf``.
+    """
+    from tvm_vacc.errors import ConfigError
+    from tvm_vacc.target import C_TAG, TAG
+
+    if output_format == "dir":
+        return target
+    if target.strip() not in (TAG, C_TAG):
+        raise ConfigError(
+            f"--target {target!r} is given beside --output-format mlf, which is C sources",
+            "leave --target out, and give its options to the compiler that builds the sources",
+        )
+    return C_TAG
 
 
 def read_input(file: Path) -> Path | Config:
@@ -149,33 +188,3 @@ def planned_passes(options: CompileOptions, print_ir_after: Sequence[str]) -> st
     )
     check_pass_names(steps, print_ir_after)
     return ", ".join(step.run.name for step in steps)
-
-
-def show_plan(options: CompileOptions, target: str, passes: str | None, output: Path) -> None:
-    """Print what would be compiled, for what, by which passes, to where, and what it takes."""
-    import shutil
-
-    from rich.filesize import decimal
-
-    from tvm_vacc.estimate import estimate
-    from tvm_vacc.target_string import make_target
-    from tvm_vacc.tvmc._report import print_facts
-
-    needed = estimate(options)
-    place = next(path for path in output.absolute().parents if path.is_dir())
-
-    print_facts(
-        {
-            "model": f"{options.checkpoint} ({options.type})",
-            "target": str(make_target(target)),
-            "dtype": options.dtype,
-            "prefill": options.prefill or None,
-            "context": options.context or None,
-            "passes": passes,
-            "output": output,
-            "weights": f"{decimal(needed.weights)}, packed of {decimal(needed.read)}",
-            "disk": f"{decimal(shutil.disk_usage(place).free)} are free at {place}",
-            "KV cache": f"{decimal(needed.kv_token)} a token" if needed.kv_token else None,
-            "memory": f"about {decimal(needed.memory)} while compiling",
-        }
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from tvm_vacc.tvmc._options import artefact_argument
 
 if TYPE_CHECKING:
+    from tvm_vacc.artifact.calibration import CalibratedWeight
     from tvm_vacc.artifact.manifest import Manifest, TensorSpec
 
 
@@ -44,7 +46,8 @@ def inspect(artefact: Path, as_json: bool, verify: bool) -> None:
 def _show(manifest: Manifest) -> None:
     from rich.filesize import decimal
 
-    from tvm_vacc.tvmc._report import print_facts, print_passes, print_table
+    from tvm_vacc.tvmc._passport import print_layers, print_passport
+    from tvm_vacc.tvmc._report import print_facts, print_passes, print_storage, print_table
 
     print_facts(
         {
@@ -56,6 +59,7 @@ def _show(manifest: Manifest) -> None:
             "products": manifest.products,
             "prefill": manifest.prefill,
             "context": manifest.context,
+            "KV cache": _kv_cache(manifest),
             **{name: value for name, value in manifest.model_spec.items() if name != "dtype"},
             "inputs": _describe(manifest.inputs),
             "outputs": _describe(manifest.outputs),
@@ -65,29 +69,50 @@ def _show(manifest: Manifest) -> None:
         }
     )
     click.echo()
-    print_table(
-        ("weights", "stored as", "quantizer", "group", "matrices", "numbers", "size", "bits"),
-        [
-            (
-                stored.kind,
-                stored.stored_as,
-                stored.quantizer or "-",
-                str(stored.group_size or "-"),
-                str(stored.matrices),
-                f"{stored.weights:,}",
-                decimal(stored.bytes),
-                f"{stored.bits:.2f}",
-            )
-            for stored in manifest.storage
-        ],
-    )
+    print_storage(manifest.storage)
+    if manifest.calibration:
+        click.echo()
+        click.echo(_calibration(manifest.calibration))
     click.echo()
+    if manifest.passport is not None:
+        print_passport(manifest.passport)
+        print_layers(manifest.passport)
+        click.echo()
     print_passes(manifest.passes)
     click.echo()
     print_table(
         ("file", "size", "sha256"),
         [(name, decimal(file.bytes), file.sha256[:12]) for name, file in manifest.files.items()],
     )
+
+
+def _calibration(weights: tuple[CalibratedWeight, ...]) -> str:
+    """Return what the codes of all linears cost, in two lines."""
+    error, rounded = (
+        sum(values) / len(weights)
+        for values in ([w.error for w in weights], [w.rounded for w in weights])
+    )
+    worst = max(weights, key=lambda weight: weight.error)
+    return (
+        f"calibrated: {len(weights)} linears, mean error of their outputs {error:.2%}, rounded to "
+        f"nearest {rounded:.2%}\nworst: {worst.name} {worst.error:.2%}, rounded to nearest "
+        f"{worst.rounded:.2%}"
+    )
+
+
+def _kv_cache(manifest: Manifest) -> str | None:
+    """Return what the KV cache is stored as and what a token takes; None where there is none."""
+    from rich.filesize import decimal
+
+    from tvm_vacc.dtypes import NUMPY_DTYPES
+
+    if not manifest.caches or not manifest.page_size:
+        return None
+    nbytes = sum(
+        NUMPY_DTYPES[cache.dtype].itemsize * prod(int(dim) for dim in cache.shape[1:])
+        for cache in manifest.caches
+    )
+    return f"{manifest.caches[0].dtype}, {decimal(nbytes // manifest.page_size)} a token"
 
 
 def _describe(tensors: tuple[TensorSpec, ...]) -> str | None:

@@ -19,11 +19,13 @@ import click
 from tvm_vacc import __version__
 from tvm_vacc.errors import ConfigError, MissingExtraError, VaccError, VaccWarning
 from tvm_vacc.tvmc.chat import chat
+from tvm_vacc.tvmc.compare import compare
 from tvm_vacc.tvmc.compile import compile_command
 from tvm_vacc.tvmc.generate import generate
 from tvm_vacc.tvmc.inspect import inspect
 from tvm_vacc.tvmc.profile import profile
 from tvm_vacc.tvmc.run import run
+from tvm_vacc.tvmc.verify import verify
 
 EXIT_NO_SUBCOMMAND = 1
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -55,7 +57,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.exit(EXIT_NO_SUBCOMMAND)
 
 
-for _command in (compile_command, generate, chat, run, inspect, profile):
+for _command in (compile_command, generate, chat, run, inspect, profile, verify, compare):
     cli.add_command(_command)
 
 

@@ -1,0 +1,199 @@
+"""The last step of a compile before its artefact is put in place: the accuracy passport."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_triple
+
+from tvm_vacc.artifact.manifest import FileEntry, Manifest
+from tvm_vacc.artifact.passport import Accuracy, Passport
+from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.cache.key import Key, digest_of, tensor_parts, tool_parts
+from tvm_vacc.cache.store import REFERENCE, Cache, Piece
+from tvm_vacc.child_process import ChildEndedError
+from tvm_vacc.config import CompileOptions
+from tvm_vacc.errors import ArtifactError, CheckpointError, VaccWarning
+from tvm_vacc.frontend.checkpoint import Checkpoint, open_checkpoint
+from tvm_vacc.passport.processes import ACCURACY, run_measure, run_reference
+from tvm_vacc.passport.reference_files import LOGITS, hidden_file
+from tvm_vacc.passport.yardstick import (
+    YARDSTICK_FILE,
+    Predictions,
+    Text,
+    read_yardstick_text,
+)
+from tvm_vacc.progress import Progress, Report
+from tvm_vacc.runtime.tokenizer import TOKENIZER_FILE, Tokenizer
+from tvm_vacc.safe_io import sha256_file
+from tvm_vacc.target import emits_c
+
+_RESULT = "accuracy.json"
+_FP16_MAX = float(np.finfo(np.float16).max)
+
+
+def why_no_passport(options: CompileOptions) -> str:
+    """Return why a compile measures no accuracy; empty where it does."""
+    if options.accuracy is None:
+        return "not asked for"
+    if options.type == "onnx":
+        return "an .onnx file has no checkpoint to be compared with"
+    if not (options.checkpoint / TOKENIZER_FILE).is_file():
+        return f"the checkpoint has no {TOKENIZER_FILE}"
+    return ""
+
+
+def make_passport(
+    options: CompileOptions,
+    manifest: Manifest,
+    target: tvm.target.Target,
+    cache: Cache,
+    writer: ArtifactWriter,
+    report: Report,
+) -> Passport | None:
+    """Measure the accuracy of what is in `writer`; None where `why_no_passport` says why.
+
+    What the reference predicts becomes a file of the artefact, for `tvmc verify`.
+
+    Args:
+        options: what the user asked for.
+        manifest: of the artefact, but for the passport.
+        target: what it was compiled for; where that is not this machine, nothing is measured.
+        cache: keeps the reference, and what was measured.
+        writer: of the artefact, whose kernels and weights are in it.
+        report: takes the progress.
+
+    Raises:
+        ConfigError: the text cannot be used.
+        CheckpointError: the tokenizer is not the model's.
+        ArtifactError: what was compiled answers no numbers, overflows fp16, or crashes.
+
+    Warns:
+        VaccWarning: keys or values come near the end of fp16.
+    """
+    wanted = options.accuracy
+    if wanted is None or why_no_passport(options):
+        return None
+    checkpoint = open_checkpoint(options.checkpoint)
+    count = min(wanted.tokens, manifest.context)
+    text = read_yardstick_text(wanted.text, Tokenizer.from_directory(checkpoint.path), count)
+    if max(text.tokens) >= checkpoint.spec.vocab:
+        raise CheckpointError(
+            f"{checkpoint.path / TOKENIZER_FILE}: makes token {max(text.tokens)}, the model has "
+            f"{checkpoint.spec.vocab}",
+            "put the model's own tokenizer there",
+        )
+    key = _reference_key(checkpoint, text)
+    waiting = Progress("reference", 0, 1, "bytes", "waiting for another compile that makes it")
+    with cache.piece(REFERENCE, key, waiting=lambda: report(waiting)) as piece:
+        if not piece.is_ready:
+            _make_reference(checkpoint, text, piece, report)
+        place = piece.place(YARDSTICK_FILE, writer.directory / YARDSTICK_FILE)
+        writer.adopt(YARDSTICK_FILE, place)
+        note = _why_not_here(target)
+        accuracy: Accuracy | None = None
+        if not note:
+            try:
+                accuracy = _measure(manifest, key, piece.directory, cache, writer, report)
+            except ChildEndedError as ended:
+                if ended.signal != signal.SIGILL:
+                    problem = f"{manifest.name}: running it ended by {ended}"
+                    raise ArtifactError(problem, "please report it") from ended
+                note = "this machine's processor lacks an instruction of the target's"
+    if accuracy is not None and manifest.caches[0].dtype == "float16":
+        _warn_of_fp16(accuracy, manifest.name)
+    predictions = Predictions.load(writer.directory / YARDSTICK_FILE)
+    return Passport(
+        text=text.name,
+        text_sha256=text.sha256,
+        tokens=predictions.scored,
+        reference_perplexity=predictions.perplexity,
+        tolerance=wanted.tolerance,
+        accuracy=accuracy,
+        note=note,
+    )
+
+
+def _make_reference(checkpoint: Checkpoint, text: Text, piece: Piece, report: Report) -> None:
+    first = max(0, text.prefix - 1)  # the position that predicts the first token of the text
+    try:
+        run_reference(checkpoint.path, text.tokens, first, piece.directory, report)
+    except ChildEndedError as ended:
+        problem = f"{checkpoint.path}: the reference run ended by {ended}"
+        raise CheckpointError(problem, "please report it; --no-passport leaves it out") from ended
+    layers = range(checkpoint.spec.layers)
+    _finish(piece, [YARDSTICK_FILE, LOGITS, *map(hidden_file, layers)])
+
+
+def _measure(
+    manifest: Manifest,
+    reference_key: Key,
+    reference: Path,
+    cache: Cache,
+    writer: ArtifactWriter,
+    report: Report,
+) -> Accuracy:
+    """Measure, or find in the cache what was measured on the same files."""
+    files = {f"file {name}": entry.sha256[:16] for name, entry in writer.adopted.items()}
+    key = Key({"reference": reference_key.digest, "prefill": str(manifest.prefill), **files})
+    with cache.piece("passport", key) as piece:
+        if not piece.is_ready:
+            described = piece.directory / "described.json"
+            described.write_text(manifest.to_json(), "utf-8")
+            result = piece.directory / _RESULT
+            run_measure(writer.directory, described, reference, result, report)
+            _finish(piece, [_RESULT])
+        return ACCURACY.validate_json((piece.directory / _RESULT).read_bytes())
+
+
+def _finish(piece: Piece, names: list[str]) -> None:
+    paths = {name: piece.directory / name for name in names}
+    piece.finish({n: FileEntry(sha256_file(p), p.stat().st_size) for n, p in paths.items()})
+
+
+def _reference_key(checkpoint: Checkpoint, text: Text) -> Key:
+    return Key(
+        {
+            "config": digest_of(checkpoint.spec.to_json()),
+            "text": digest_of([text.tokens, text.prefix]),
+            **tensor_parts(checkpoint.tensors),
+            **tensor_parts({f"{name} scales": c.scales for name, c in checkpoint.stored.items()}),
+            **tool_parts("numpy", "torch", "transformers"),
+        }
+    )
+
+
+def _why_not_here(target: tvm.target.Target) -> str:
+    """Return why code for `target` cannot run on this machine; empty where it may."""
+    if emits_c(target):
+        return "it is C sources for another toolchain"
+    host = str(llvm_get_system_triple()).partition("-")[0]
+    architecture = str(target.attrs.get("mtriple", host)).partition("-")[0]
+    if architecture != host:
+        return f"it is compiled for {architecture}, this machine is {host}"
+    found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    there = {str(feature): bool(value) for feature, value in found.items()}
+    needed = map(str, llvm_get_cpu_features(target))
+    lacking = sorted(feature for feature in needed if not there.get(feature, True))
+    return f"this machine's processor lacks {', '.join(lacking)}" if lacking else ""
+
+
+def _warn_of_fp16(accuracy: Accuracy, name: str) -> None:
+    near = [
+        str(index)
+        for index, layer in enumerate(accuracy.layers)
+        for step in [layer.prefill, layer.decode]
+        if max(step.key, step.value) > _FP16_MAX / 2
+    ]
+    if near:
+        layers = ", ".join(dict.fromkeys(near))
+        warnings.warn(
+            f"{name}: keys or values of layers {layers} come within a factor of two of where fp16 "
+            "ends; other texts may overflow: compile with backend.dtype: bf16",
+            VaccWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,70 @@
+"""What an accuracy passport says, as lines and tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvm_vacc.tvmc._report import print_facts, print_table
+
+if TYPE_CHECKING:
+    from tvm_vacc.artifact.passport import Passport, Replay
+
+
+def print_passport(passport: Passport) -> None:
+    """Print the figures; nothing of the layers."""
+    accuracy = passport.accuracy
+    facts = {
+        "accuracy": f"on {passport.tokens} tokens of {passport.text or 'the package'}, against "
+        "transformers in fp32"
+    }
+    if accuracy is None:
+        facts["measured"] = f"no: {passport.note}; tvmc verify measures it where it runs"
+    else:
+        facts |= {
+            "KL divergence": f"{accuracy.kl_mean:.3g} nats in the mean, 99th percentile "
+            f"{accuracy.kl_p99:.3g}",
+            "top-1": f"{accuracy.replay.top1:.2%}",
+            "perplexity": f"{accuracy.replay.perplexity:.4f}, of the reference "
+            f"{passport.reference_perplexity:.4f}",
+        }
+    print_facts(facts)
+
+
+def print_layers(passport: Passport) -> None:
+    """Print a table of the hidden state after each layer, and of the largest magnitudes."""
+    if passport.accuracy is None:
+        return
+    columns = ("after layer", "cosine", "relative error", "hidden", "key", "value")
+    rows = []
+    for index, layer in enumerate(passport.accuracy.layers):
+        steps = (layer.prefill, layer.decode)
+        largest = [max(getattr(s, what) for s in steps) for what in ("hidden", "key", "value")]
+        rows.append(
+            (
+                str(index),
+                f"{layer.cosine:.6f}",
+                f"{layer.relative_error:.2e}",
+                *(f"{value:.4g}" for value in largest),
+            )
+        )
+    print_table(columns, rows)
+
+
+def print_replay(passport: Passport, found: Replay) -> None:
+    """Print what was measured here beside what the manifest states."""
+    stated = passport.accuracy.replay if passport.accuracy else None
+    names = {
+        "perplexity": "perplexity",
+        "top1": "top-1 agreement",
+        "top_kl_mean": "KL of the most probable tokens, mean",
+        "top_kl_p99": "KL of the most probable tokens, 99 %",
+    }
+    rows = [
+        (
+            name,
+            f"{getattr(found, key):.6g}",
+            f"{getattr(stated, key):.6g}" if stated else "-",
+        )
+        for key, name in names.items()
+    ]
+    print_table(("figure", "here", "stated"), rows)

@@ -1,0 +1,113 @@
+"""What a compile would do and take, printed before any of it is done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.filesize import decimal
+
+from tvm_vacc.tvmc._report import print_facts, print_storage
+
+if TYPE_CHECKING:
+    from tvm_vacc.config import CompileOptions
+    from tvm_vacc.estimate import Estimate
+
+
+def show_plan(
+    options: CompileOptions, target: str, passes: str | None, output: Path, *, passport: bool = True
+) -> None:
+    """Print what would be compiled, for what, by which passes, to where, and what it takes.
+
+    Args:
+        options: what the user asked for.
+        target: what for.
+        passes: their names; None where the graph decides.
+        output: the artefact's directory.
+        passport: whether accuracy is measured where it can be.
+    """
+    from tvm_vacc.estimate import estimate
+    from tvm_vacc.target_string import make_target
+
+    needed = estimate(options)
+    place = next(path for path in output.absolute().parents if path.is_dir())
+    print_facts(
+        {
+            "model": f"{options.checkpoint} ({options.type})",
+            "target": str(make_target(target)),
+            "dtype": options.dtype,
+            "prefill": options.prefill or None,
+            "context": options.context or None,
+            "passes": passes,
+            "output": output,
+            "weights": f"{decimal(needed.weights)}, packed of {decimal(needed.read)}",
+            "disk": f"{decimal(shutil.disk_usage(place).free)} are free at {place}",
+            "KV cache": _kv_cache(needed.kv_token, options.context),
+            "memory": f"about {decimal(needed.memory)} while compiling",
+            "time": f"about {about(needed.seconds)}, on two cores, passport and calibration aside",
+            "calibration": _calibration(options, needed),
+            "passport": _passport(options, needed, passport),
+        }
+    )
+    if needed.storage:
+        print_storage(needed.storage)
+
+
+def show_graph_storage(options: CompileOptions, target: str) -> None:
+    """Read an ONNX file, run its passes, and print what its weights would become.
+
+    Raises:
+        VaccError: the graph cannot be compiled.
+    """
+    from relay_passes.bundle_params import ENTRY
+    from relay_passes.weight_plan import read_plan
+    from tvm_vacc.compiler import passes_of
+    from tvm_vacc.model_entry import open_onnx
+    from tvm_vacc.pipeline import run_pipeline
+    from tvm_vacc.target_string import make_target
+    from tvm_vacc.weights import storage_report
+
+    model = open_onnx(options)
+    imported = model.read()
+    steps = passes_of(model, options, make_target(target))
+    module, _ = run_pipeline(imported.module, steps)
+    print_storage(storage_report(read_plan(module[ENTRY]), imported.weights))
+
+
+def about(seconds: float) -> str:
+    """Return a duration to two digits: ``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _kv_cache(token: int, context: int) -> str | None:
+    if not token:
+        return None
+    whole = f", {decimal(token * context)} for a context of {context}" if context else ""
+    return f"{decimal(token)} a token{whole}"
+
+
+def _calibration(options: CompileOptions, needed: Estimate) -> str | None:
+    from tvm_vacc.quantize.scheme import GPTQ
+
+    if options.quantization is None or options.quantization.quantizer != GPTQ:
+        return None
+    texts = options.texts
+    # Twice: once for the Hessians, once through the linears that are quantised.
+    seconds = 2 * needed.reference_seconds(texts.nsamples * texts.seqlen)
+    return f"{texts.nsamples} samples of {texts.seqlen} tokens, about {about(seconds)}"
+
+
+def _passport(options: CompileOptions, needed: Estimate, wanted: bool) -> str:
+    from tvm_vacc.passport_step import why_no_passport
+
+    reason = why_no_passport(options) if wanted else "not asked for"
+    if reason or options.accuracy is None:
+        return f"none: {reason}"
+    tokens = min(options.accuracy.tokens, options.context or options.accuracy.tokens)
+    return (
+        f"accuracy on {tokens} tokens, about {about(needed.reference_seconds(tokens))} and "
+        f"{decimal(needed.reference_memory)} of memory for the reference"
+    )
