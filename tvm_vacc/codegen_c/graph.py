@@ -1,0 +1,369 @@
+"""Prints a Relax function, its memory planned, as a C function that calls the kernels in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import ir, relax
+from tvm.ir.prim import expr as prim
+from tvm.sym.analyzer import ConstIntBound
+
+from tvm_vacc.codegen_c.c_types import CType, c_type
+from tvm_vacc.codegen_c.expressions import ExpressionPrinter, number
+from tvm_vacc.codegen_c.kernel import Kernel
+from tvm_vacc.codegen_c.lines import Line, Names, render, without_unused
+from tvm_vacc.codegen_c.vectors import VectorFunctions
+
+UPPER_BOUNDS = "tir_var_upper_bound"
+ALIGNMENT = 64
+
+_PLAIN_ALIASES = ("relax.reshape", "relax.memory.view")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A Relax function as C.
+
+    Attributes:
+        declarations: what goes into the header: its struct of arguments, and prototypes.
+        text: its definition, constants before it.
+        kernels: names of the kernels that it calls, in the order of the first calls.
+    """
+
+    declarations: str
+    text: str
+    kernels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a Relax variable is: a pointer, elements of a tuple, or an address in a storage."""
+
+    text: str = ""
+    fields: tuple[_Value, ...] = ()
+    uses: frozenset[str] = frozenset()
+
+
+class GraphPrinter:
+    """Prints one Relax function."""
+
+    def __init__(self, name: str, function: Any, kernels: dict[str, Kernel]) -> None:
+        """Take the function.
+
+        Args:
+            name: of the C function.
+            function: after `StaticPlanBlockMemory`.
+            kernels: what it may call, by the names in the module.
+        """
+        self.name = name
+        self.function = function
+        self.kernels = kernels
+        self.called: dict[str, None] = {}
+        self.names = Names([name, "arguments", "workspace", "next"])
+        self.e = ExpressionPrinter(name, VectorFunctions(), self.names)
+        self.values: dict[Any, _Value] = {}
+        self.lines: list[Line] = []
+        self.members: list[str] = []
+        self.storages: list[tuple[str, str]] = []  # name, bytes
+        self.constants: list[str] = []
+        self.outputs: dict[Any, _Value] = {}
+        self.hints: dict[Any, str] = {}
+
+    def print(self) -> Graph:
+        """Return the function in C.
+
+        Raises:
+            TargetError: it holds something that has no form in C.
+        """
+        self._dimensions()
+        for parameter in self.function.params:
+            self._parameter(parameter)
+        bindings = [item for block in self.function.body.blocks for item in block.bindings]
+        self._find_outputs(bindings)
+        self._find_hints(bindings)
+        for binding in bindings:
+            if not isinstance(binding, relax.VarBinding):
+                raise self.e.refuse(f"a binding of the kind {type(binding).__name__}")
+            self._binding(binding.var, binding.value)
+        self._return()
+        return Graph(self._declarations(), self._definition(), tuple(self.called))
+
+    # ---- arguments ----
+
+    def _dimensions(self) -> None:
+        """Make a member of each symbolic dimension, and check the bounds of its value."""
+        bounds = dict((self.function.attrs or {}).get(UPPER_BOUNDS, {}))
+        for dim in _dims(self.function):
+            name = self.names.exactly(dim.name)
+            self.e.variables[dim] = name
+            self.e.analyzer.update(dim, ConstIntBound(0, ConstIntBound.POS_INF), True)
+            most = bounds.get(dim.name)
+            note = f" /* at most {int(most)} */" if most is not None else ""
+            self.members.append(f"int64_t {name};{note}")
+            self._line(f"const int64_t {name} = arguments->{name};", defines=name)
+            above = f" || {name} > {int(most)}" if most is not None else ""
+            self._line(f"if ({name} < 0{above}) {{", {name})
+            self._line("    return VACC_BAD_SIZE;")
+            self._line("}")
+
+    def _parameter(self, parameter: Any) -> None:
+        name = self.names.exactly(parameter.name)
+        ty = parameter.ty
+        if isinstance(ty, relax.TupleType):
+            count = len(ty.fields)
+            self.members.append(
+                f"void *const *{name}; /* {count} tensors; the order is the manifest's */"
+            )
+            self.values[parameter] = _Value(
+                fields=tuple(_Value(f"arguments->{name}[{index}]") for index in range(count))
+            )
+            return
+        ctype, shape = self._tensor(ty)
+        self.members.append(f"const {ctype.scalar} *{name}; /* [{shape}] */")
+        self.values[parameter] = _Value(f"arguments->{name}")
+
+    def _tensor(self, ty: Any) -> tuple[CType, str]:
+        if not isinstance(ty, relax.TensorType) or ty.shape is None:
+            raise self.e.refuse(f"a value of the type {ty}")
+        return c_type(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype), ", ".join(
+            self.e.index(dim) for dim in ty.shape
+        )
+
+    # ---- the body ----
+
+    def _find_outputs(self, bindings: list[Any]) -> None:
+        """Let tensors that are returned be written where the caller wants them."""
+        definitions = {item.var: item.value for item in bindings}
+        result = self.function.body.body
+        returned = definitions.get(result, result)
+        self.results = list(returned.fields) if isinstance(returned, relax.Tuple) else [result]
+        for position, item in enumerate(self.results):
+            ctype, shape = self._tensor(item.ty)
+            name = self.names.exactly("output" if len(self.results) == 1 else f"output{position}")
+            self.members.append(f"{ctype.scalar} *{name}; /* [{shape}], written */")
+            source = item
+            while isinstance(definitions.get(source), relax.Var) or _is_alias(
+                definitions.get(source)
+            ):
+                value = definitions[source]
+                source = value if isinstance(value, relax.Var) else value.args[0]
+            self.outputs.setdefault(source, _Value(f"arguments->{name}"))
+        self.written: dict[int, str] = {
+            position: f"arguments->{'output' if len(self.results) == 1 else f'output{position}'}"
+            for position in range(len(self.results))
+        }
+
+    def _find_hints(self, bindings: list[Any]) -> None:
+        """Name tensors after the kernels that write them."""
+        for binding in bindings:
+            value = binding.value
+            if isinstance(value, relax.Call) and isinstance(value.op, ir.GlobalVar):
+                for argument in value.args:
+                    if isinstance(argument, relax.Var):
+                        self.hints[argument] = value.op.name_hint
+
+    def _binding(self, var: Any, value: Any) -> None:
+        if isinstance(value, relax.Call):
+            self._call(var, value)
+        elif isinstance(value, relax.TupleGetItem):
+            self._field(var, self._value(value.tuple_value).fields[value.index])
+        else:
+            self.values[var] = self._value(value)
+
+    def _field(self, var: Any, value: _Value) -> None:
+        """Give an element of the tuple of parameters its own name."""
+        if not value.text.startswith("arguments->"):
+            self.values[var] = value
+            return
+        ctype, shape = self._tensor(var.ty)
+        name = self.names.exactly(var.name)
+        self._line(
+            f"{ctype.scalar} *const {name} = {value.text}; /* [{shape}] */", value.uses, name
+        )
+        self.values[var] = _Value(name, uses=frozenset([name]))
+
+    def _call(self, var: Any, call: Any) -> None:
+        if isinstance(call.op, ir.GlobalVar):
+            self._kernel(call.op.name_hint, list(call.args))
+            return
+        if not isinstance(call.op, ir.Op):
+            raise self.e.refuse(f"a call of {call.op}")
+        name = call.op.name
+        if name in _PLAIN_ALIASES:
+            self.values[var] = self._value(call.args[0])
+        elif name == "relax.memory.alloc_storage":
+            [size] = call.args[0].values
+            self.values[var] = self._storage("storage", self.e.index(size))
+        elif name == "relax.memory.alloc_tensor":
+            storage, offset, _shape, dtype = call.args[:4]
+            self._tensor_in(var, self._value(storage), int(offset.value), dtype.value)
+        elif name == "relax.builtin.alloc_tensor":
+            self._unplanned(var, call.args[0].values, c_type(call.args[1].value))
+        else:
+            raise self.e.refuse(f"a call of {name}")
+
+    def _storage(self, prefix: str, size: str) -> _Value:
+        name = self.names.numbered(prefix)
+        self.storages.append((name, size))
+        return _Value(name, uses=frozenset([name]))
+
+    def _unplanned(self, var: Any, dims: Any, ctype: CType) -> None:
+        if var in self.outputs:
+            self.values[var] = self.outputs[var]
+            return
+        size: Any = prim.IntImm("int64", ctype.scalar_bytes)
+        for dim in dims:
+            size = size * dim
+        self._tensor_in(var, self._storage("storage", self.e.index(size)), 0, ctype.base)
+
+    def _tensor_in(self, var: Any, storage: _Value, offset: int, dtype: Any) -> None:
+        ctype, shape = self._tensor(var.ty)
+        name = self.names.numbered(self.hints.get(var, "tensor") + "_")
+        place = f"({storage.text} + {offset})" if offset else storage.text
+        self._line(
+            f"{ctype.scalar} *const {name} = ({ctype.scalar} *)(void *){place}; /* [{shape}] */",
+            storage.uses,
+            name,
+        )
+        self.values[var] = _Value(name, uses=frozenset([name]))
+
+    def _kernel(self, hint: str, arguments: list[Any]) -> None:
+        kernel = self.kernels[hint]
+        self.called[hint] = None
+        values = [self._value(item) for item in arguments]
+        texts = [item.text for item in values]
+        for position, axis in kernel.dims:
+            texts.append(self.e.index(list(arguments[position].ty.shape)[axis]))
+        uses = frozenset[str]().union(*(item.uses for item in values), self.e.uses)
+        self.e.uses = set()
+        self._line(f"VACC_TRY({kernel.name}({', '.join(texts)}));", uses)
+
+    def _value(self, expr: Any) -> _Value:
+        if isinstance(expr, relax.Var):
+            return self.values[expr]
+        if isinstance(expr, relax.Tuple):
+            return _Value(fields=tuple(map(self._value, expr.fields)))
+        if isinstance(expr, relax.TupleGetItem):
+            return self._value(expr.tuple_value).fields[expr.index]
+        if isinstance(expr, ir.GenericConst):
+            return self._constant(expr.value.numpy())
+        raise self.e.refuse(f"an expression of the kind {type(expr).__name__}")
+
+    def _constant(self, array: np.ndarray) -> _Value:
+        name = self.names.numbered(f"{self.name}_constant")
+        ctype = c_type(str(array.dtype))
+        self.constants.append(
+            f"static const {ctype.scalar} {name}[{array.size}] = "
+            f"{{ /* [{', '.join(map(str, array.shape))}] */\n{_values(array, ctype)}}};\n"
+        )
+        return _Value(name)
+
+    def _return(self) -> None:
+        """Copy what is returned and was not computed in place: an input, or a tensor twice."""
+        for position, item in enumerate(self.results):
+            target, value = self.written[position], self._value(item)
+            if value.text != target:
+                ctype, _ = self._tensor(item.ty)
+                size: Any = prim.IntImm("int64", ctype.scalar_bytes)
+                for dim in item.ty.shape:
+                    size = size * dim
+                self._line(
+                    f"memcpy({target}, {value.text}, (size_t)({self.e.index(size)}));", value.uses
+                )
+
+    def _line(self, text: str, uses: Any = (), defines: str = "") -> None:
+        everything = frozenset(uses) | frozenset(self.e.uses)
+        self.e.uses = set()
+        self.lines.append(Line(text, 1, everything, defines))
+
+    # ---- the text ----
+
+    def _declarations(self) -> str:
+        members = "".join(f"    {member}\n" for member in self.members)
+        return (
+            f"struct {self.name}_arguments {{\n{members}}};\n\n"
+            f"/* Bytes of workspace that {self.name} needs for such arguments. */\n"
+            f"size_t {self.name}_workspace(const struct {self.name}_arguments *arguments);\n\n"
+            f"/* Returns a vacc_status. The workspace is aligned to {ALIGNMENT} bytes. */\n"
+            f"int {self.name}(const struct {self.name}_arguments *arguments, void *workspace);\n"
+        )
+
+    def _definition(self) -> str:
+        lines = without_unused(self._with_storages())
+        dims = [name for name in self.e.variables.values()]
+        sizes = [size for _, size in self.storages]
+        opening = "".join(
+            f"    const int64_t {name} = arguments->{name};\n"
+            for name in dims
+            if any(name in _words(size) for size in sizes)
+        )
+        total = " +\n           ".join(f"VACC_ALIGNED({size})" for size in sizes) or "0"
+        return (
+            "\n".join([*self.constants, ""])
+            + f"size_t {self.name}_workspace(const struct {self.name}_arguments *arguments) {{\n"
+            + (opening or "    (void)arguments;\n")
+            + f"    return {total};\n}}\n\n"
+            + f"int {self.name}(const struct {self.name}_arguments *arguments, "
+            + "void *workspace) {\n"
+            + render(lines)
+            + "    return VACC_OK;\n}\n"
+        )
+
+    def _with_storages(self) -> list[Line]:
+        """Put the places of the storages before the first line that needs them."""
+        if not self.storages:
+            return [Line("(void)workspace;", 1), *self.lines]
+        places = [Line("char *next = workspace;", 1)]
+        for name, size in self.storages:
+            places.append(Line(f"char *const {name} = next;", 1))
+            places.append(Line(f"next += VACC_ALIGNED({size});", 1, frozenset(_words(size))))
+        places.append(Line("(void)next;", 1))
+        first = next(
+            i
+            for i, line in enumerate(self.lines)
+            if line.uses & {name for name, _ in self.storages}
+        )
+        return [*self.lines[:first], *places, *self.lines[first:]]
+
+
+def _is_alias(value: Any) -> bool:
+    return (
+        isinstance(value, relax.Call)
+        and isinstance(value.op, ir.Op)
+        and value.op.name in _PLAIN_ALIASES
+    )
+
+
+def _dims(function: Any) -> list[Any]:
+    """Return the symbolic dimensions of a function's parameters, in the order of appearance."""
+    found: dict[Any, None] = {}
+
+    def visit(ty: Any) -> None:
+        if isinstance(ty, relax.TupleType):
+            for item in ty.fields:
+                visit(item)
+        elif isinstance(ty, relax.TensorType) and ty.shape is not None:
+            for dim in ty.shape:
+                if isinstance(dim, ir.Var):
+                    found[dim] = None
+
+    for parameter in function.params:
+        visit(parameter.ty)
+    return list(found)
+
+
+def _words(text: str) -> set[str]:
+    return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
+
+
+def _values(array: np.ndarray, ctype: CType) -> str:
+    """Return the elements of a constant, some on each line."""
+    if ctype.is_half:
+        words = [f"0x{item:04x}" for item in array.ravel().view(np.uint16)]
+    elif ctype.is_float:
+        words = [number(float(item), ctype) for item in array.ravel()]
+    else:
+        words = [str(int(item)) for item in array.ravel()]
+    return "".join(f"    {', '.join(words[i : i + 8])},\n" for i in range(0, len(words), 8))

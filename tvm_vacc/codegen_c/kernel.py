@@ -1,0 +1,105 @@
+"""Prints one lowered kernel as a C function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import ir
+from tvm.sym.analyzer import ConstIntBound
+
+from tvm_vacc.codegen_c.c_types import CType
+from tvm_vacc.codegen_c.expressions import ExpressionPrinter
+from tvm_vacc.codegen_c.lines import Names
+from tvm_vacc.codegen_c.memory import Memory
+from tvm_vacc.codegen_c.statements import Function, StatementPrinter
+from tvm_vacc.codegen_c.vectors import VectorFunctions
+
+NO_ALIAS = "tirx.noalias"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as C.
+
+    Attributes:
+        name: of the function.
+        prototype: its declaration, without the semicolon.
+        text: its definition, and those of the functions for its parallel loops before it.
+        dims: where the arguments behind the tensors come from: the symbolic dimension ``axis`` of
+            the tensor ``parameter``, as pairs (parameter, axis).
+    """
+
+    name: str
+    prototype: str
+    text: str
+    dims: tuple[tuple[int, int], ...]
+
+
+def print_kernel(name: str, function: Any, vectors: VectorFunctions) -> Kernel:
+    """Print a kernel that `lower_kernels` has lowered.
+
+    Args:
+        name: of the C function.
+        function: the PrimFunc.
+        vectors: takes the vector functions that it needs.
+
+    Raises:
+        TargetError: it holds something that has no form in C.
+    """
+    memory = Memory()
+    memory.scan(function.body)
+    names = Names([name])
+    printer = ExpressionPrinter(name, vectors, names)
+    parameters = list(function.params)
+    pointers = [memory.pointer(item, "") for item in parameters]
+    single_output = sum(not pointer.is_constant for pointer in pointers) == 1
+    for item, pointer in zip(parameters, pointers, strict=True):
+        wanted = item.name or ("in" if pointer.is_constant else "out")
+        chosen = (
+            names.exactly(wanted)
+            if item.name or (wanted == "out" and single_output)
+            else (names.numbered(wanted))
+        )
+        printer.pointers[item] = memory.pointer(item, chosen)
+        printer.types[chosen] = pointer.declaration
+    dims: dict[str, tuple[int, int]] = {}
+    for position, item in enumerate(parameters):
+        for axis, dim in enumerate(item.ty.shape):
+            if isinstance(dim, ir.Var) and dim not in printer.variables:
+                chosen = (
+                    names.exactly(dim.name) if dim.name not in ("", "v") else (names.numbered("n"))
+                )
+                printer.variables[dim] = chosen
+                printer.types[chosen] = "int64_t"
+                printer.analyzer.update(dim, ConstIntBound(0, ConstIntBound.POS_INF), True)
+                dims[chosen] = (position, axis)
+    statements = StatementPrinter(printer, memory, Function(frozenset(printer.types)))
+    statements.print(function.body)
+    used = statements.used_names()
+    body = statements.finish()
+    restrict = "restrict " if function.attrs and function.attrs.get(NO_ALIAS) else ""
+    arguments = []
+    for item in parameters:
+        pointer = printer.pointers[item]
+        arguments.append(f"{pointer.declaration}{restrict}{pointer.name}")
+        if pointer.name not in used:
+            body = f"    (void){pointer.name};\n{body}"
+    taken = {chosen: where for chosen, where in dims.items() if chosen in used}
+    arguments += [f"int64_t {chosen}" for chosen in taken]
+    prototype = f"int {name}({', '.join(arguments)})"
+    comment = _describe(name, parameters, printer)
+    text = "\n".join([*statements.tasks, f"{comment}{prototype} {{\n{body}}}\n"])
+    return Kernel(name, prototype, text, tuple(taken.values()))
+
+
+def _describe(name: str, parameters: list[Any], printer: ExpressionPrinter) -> str:
+    """Return a comment that gives the shape and type of each tensor."""
+    lines = []
+    for item in parameters:
+        pointer = printer.pointers[item]
+        shape = ", ".join(
+            printer.variables[dim] if isinstance(dim, ir.Var) else str(dim) for dim in item.ty.shape
+        )
+        lines.append(f" *   {pointer.name} [{shape}] {CType(pointer.element.base).suffix}")
+    return f"/*\n * {name}\n" + "\n".join(lines) + "\n */\n"

@@ -1,0 +1,120 @@
+"""Writes a compiled module as C sources that any C99 toolchain builds."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from tvm_vacc.artifact.kernel_files import C_BUILD
+from tvm_vacc.codegen_c.graph import Graph, GraphPrinter
+from tvm_vacc.codegen_c.kernel import Kernel, print_kernel
+from tvm_vacc.codegen_c.lower import lower_kernels
+from tvm_vacc.codegen_c.vectors import VectorFunctions
+from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
+
+RUNTIME_FILES = ("vacc.h", "vacc.c")
+OTHER_FAMILY = "other"
+"""Kernels that TVM made of operators that are not ours."""
+
+_PREFIX = "vacc_"
+
+
+def c_sources(module: tvm.ir.IRModule) -> dict[str, str]:
+    """Return the texts of the files, by name.
+
+    ``vacc.h`` and ``vacc.c`` are the same for every model; ``vacc_vectors.h`` lists the vector
+    types it needs, ``vacc_kernels.h`` the kernels, ``kernels_<family>.c`` holds those of an
+    operator, ``vacc_model.h`` and ``vacc_model.c`` the functions that call them.
+
+    Args:
+        module: scheduled, with its memory planned (`tvm_vacc.build_pipeline.planned`).
+
+    Raises:
+        TargetError: a kernel or the graph holds something that has no form in C.
+    """
+    vectors = VectorFunctions()
+    families: dict[str, str] = {}
+    kernels: dict[str, Kernel] = {}
+    for gvar, function in sorted(
+        lower_kernels(module).functions_items(), key=lambda item: str(item[0].name_hint)
+    ):
+        name = str(gvar.name_hint)
+        kernels[name] = print_kernel(_PREFIX + name, function, vectors)
+        families[name] = str((function.attrs or {}).get(OPERATOR_ATTRIBUTE, OTHER_FAMILY))
+    graphs = [
+        GraphPrinter(_PREFIX + str(gvar.name_hint), function, kernels).print()
+        for gvar, function in sorted(
+            module.functions_items(), key=lambda item: str(item[0].name_hint)
+        )
+        if isinstance(function, relax.Function)
+    ]
+    called = dict.fromkeys(name for graph in graphs for name in graph.kernels)
+    runtime = files("tvm_vacc.codegen_c") / "runtime"
+    sources = {name: (runtime / name).read_text("utf-8") for name in RUNTIME_FILES}
+    sources["vacc_vectors.h"] = vectors.header()
+    sources["vacc_kernels.h"] = _header(
+        "VACC_KERNELS_H", "vacc.h", [f"{kernels[name].prototype};\n" for name in called]
+    )
+    for family in sorted({families[name] for name in called}):
+        texts = [kernels[name].text for name in called if families[name] == family]
+        sources[f"kernels_{family}.c"] = "\n".join(
+            ['#include "vacc_kernels.h"\n#include "vacc_vectors.h"\n', *texts]
+        )
+    sources.update(_model(graphs))
+    sources[C_BUILD] = _cmake([name for name in sources if name.endswith(".c")])
+    return sources
+
+
+def write_sources(module: tvm.ir.IRModule, directory: Path) -> tuple[str, ...]:
+    """Write `c_sources` to `directory` and return the names of the files."""
+    sources = c_sources(module)
+    for name, text in sources.items():
+        (directory / name).write_text(text, "utf-8")
+    return tuple(sources)
+
+
+def _model(graphs: list[Graph]) -> dict[str, str]:
+    return {
+        "vacc_model.h": _header(
+            "VACC_MODEL_H", "vacc.h", [graph.declarations for graph in graphs], is_public=True
+        ),
+        "vacc_model.c": "\n".join(
+            [
+                '#include "vacc_model.h"\n\n#include "vacc_kernels.h"\n',
+                *(graph.text for graph in graphs),
+            ]
+        ),
+    }
+
+
+def _header(guard: str, include: str, parts: list[str], *, is_public: bool = False) -> str:
+    body = "\n".join(parts)
+    if is_public:
+        body = (
+            f'#ifdef __cplusplus\nextern "C" {{\n#endif\n\n{body}\n#ifdef __cplusplus\n}}\n#endif\n'
+        )
+    return f'#ifndef {guard}\n#define {guard}\n\n#include "{include}"\n\n{body}\n#endif\n'
+
+
+def _cmake(sources: list[str]) -> str:
+    listed = "\n".join(f"    {name}" for name in sorted(sources))
+    return (
+        "cmake_minimum_required(VERSION 3.10)\n"
+        "project(vacc_model C)\n\n"
+        "if(NOT CMAKE_BUILD_TYPE)\n    set(CMAKE_BUILD_TYPE Release)\nendif()\n\n"
+        'option(VACC_PLAIN_C "No vector extensions: plain loops only" OFF)\n\n'
+        f"add_library(vacc_model\n{listed})\n"
+        "set_target_properties(vacc_model PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF\n"
+        "    POSITION_INDEPENDENT_CODE ON)\n"
+        "target_include_directories(vacc_model PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})\n"
+        "if(VACC_PLAIN_C)\n"
+        "    target_compile_definitions(vacc_model PRIVATE VACC_PLAIN_C)\n"
+        "endif()\n"
+        'if(CMAKE_C_COMPILER_ID STREQUAL "GNU")\n'
+        "    target_compile_options(vacc_model PRIVATE -Wno-psabi) # every vector is inlined\n"
+        "endif()\n"
+        "if(UNIX)\n    target_link_libraries(vacc_model PUBLIC m)\nendif()\n"
+    )
