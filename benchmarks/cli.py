@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import click
 
+from benchmarks.commands.accuracy import accuracy
 from benchmarks.commands.checkpoint import checkpoint
 from benchmarks.commands.compile import compile_command
+from benchmarks.commands.gguf import gguf_command
 from benchmarks.commands.kernels import kernels
 from benchmarks.commands.model import model
 from benchmarks.commands.profile import profile
@@ -29,7 +31,16 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (kernels, checkpoint, model, profile, compile_command, report):
+for _command in (
+    kernels,
+    checkpoint,
+    gguf_command,
+    model,
+    accuracy,
+    profile,
+    compile_command,
+    report,
+):
     cli.add_command(_command)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks.speeds import Bound, Speeds
+from benchmarks.speeds import Bound, Speeds, Work
 from benchmarks.spread import Spread
 from tvm_vacc.runtime.executable import on_own_cpu
 
@@ -92,29 +92,32 @@ def timed(call: Callable[[], object]) -> Callable[[], float]:
 
 
 class Samples:
-    """Collects samples of one piece of work, each with the limits round it, and makes the row."""
+    """Collects samples of one piece of work, each with the limits round it, and makes the row.
 
-    def __init__(self, nbytes: float, operations: float, unit: str) -> None:
-        self._work = (nbytes, operations, unit)
+    Args:
+        parts: of the work, done one after the other; the row is in the unit of the first.
+    """
+
+    def __init__(self, *parts: Work) -> None:
+        self._parts = parts
         self.seconds: list[float] = []
         self._bounds: list[Bound] = []
 
     def add(self, seconds: float, before: Speeds, after: Speeds) -> None:
         """Take one sample, and the limits measured before and after it."""
         self.seconds.append(seconds)
-        self._bounds.append(before.mean(after).bound(*self._work))
+        self._bounds.append(before.mean(after).bound_of(self._parts))
 
     def row(self, name: str, shape: str) -> Row:
         """Return medians and quartiles; the limit is the one that binds most often."""
-        nbytes, operations, unit = self._work
         limits = [bound.limit for bound in self._bounds]
         pairs = zip(self._bounds, self.seconds, strict=True)
         return Row(
             name=name,
             shape=shape,
-            bytes=nbytes,
-            operations=operations,
-            unit=unit,
+            bytes=sum(part.bytes for part in self._parts),
+            operations=sum(part.operations for part in self._parts),
+            unit=self._parts[0].unit,
             seconds=Spread.of(self.seconds),
             limit=max(limits, key=limits.count),
             fraction=Spread.of([bound.seconds / seconds for bound, seconds in pairs]),
@@ -124,7 +127,7 @@ class Samples:
 def measure(case: Case, limits: LimitsLike, rounds: int) -> Row:
     """Sample `case` `rounds` times, the limits before, between and after."""
     case.sample()
-    samples = Samples(case.bytes, case.operations, case.unit)
+    samples = Samples(Work(case.bytes, case.operations, case.unit))
     before = limits.measure()
     for _ in range(rounds):
         with on_own_cpu():

@@ -19,6 +19,7 @@ from benchmarks.charts import draw_kernels, draw_model
 from benchmarks.machine import Run
 from benchmarks.results import (
     DIRECTORY,
+    AccuracyResults,
     CompileResults,
     KernelResults,
     ModelResults,
@@ -88,6 +89,14 @@ def section_text(results: Results) -> str:
         parts += [f"{results.model}: {tables.memory_text(results.written_bytes)} written."]
         parts += [tables.markdown(tables.PHASE_COLUMNS, tables.phase_rows(results))]
         return "\n\n".join(parts)
+    if isinstance(results, AccuracyResults):
+        parts += [
+            f"{results.model}, {results.tokens} tokens: {results.text}, the first half of each as "
+            "a prompt, the rest token by token. KL divergence in nats from transformers in fp32, "
+            f"whose perplexity is {results.reference_perplexity:.4f}."
+        ]
+        rows = [tables.accuracy_cells(row) for row in results.rows]
+        return "\n\n".join([*parts, tables.markdown(tables.ACCURACY_COLUMNS, rows)])
     parts.append(f"Limits in this run: {tables.limits_text(results.limits)}.")
     if isinstance(results, KernelResults):
         rows = [tables.kernel_cells(row) for row in results.rows]

@@ -164,11 +164,56 @@ class CompileResults:
     kind: Literal["compile"] = "compile"
 
 
-Results = KernelResults | ModelResults | CompileResults
+@dataclass(frozen=True, config=_STRICT)
+class AccuracyRow:
+    """The predictions of one system against the reference's.
 
-_RESULTS: TypeAdapter[Results] = TypeAdapter(
-    Annotated[KernelResults | ModelResults | CompileResults, Field(discriminator="kind")]
-)
+    Attributes:
+        system: program and type of its weights.
+        settings: what it was told, for people who want to repeat it.
+        versions: of its distributions.
+        weight_bytes: that one step reads.
+        position_bytes: of the KV cache, for one position of all layers.
+        kl_mean: mean KL divergence from the reference, in nats.
+        kl_p99: its 99th percentile.
+        top1: share of positions at which both find the same token most probable.
+        perplexity: of the text, a token.
+    """
+
+    system: str
+    settings: str
+    versions: dict[str, str]
+    weight_bytes: int
+    position_bytes: int
+    kl_mean: float
+    kl_p99: float
+    top1: float
+    perplexity: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AccuracyResults:
+    """What ``python -m benchmarks accuracy`` measured; the reference is transformers in fp32.
+
+    Attributes:
+        model: the checkpoint, for people.
+        text: it was measured on, for people.
+        tokens: of the text that were predicted.
+        reference_perplexity: of the reference, a token.
+    """
+
+    run: Run
+    model: str
+    text: str
+    tokens: int
+    reference_perplexity: float
+    rows: tuple[AccuracyRow, ...]
+    kind: Literal["accuracy"] = "accuracy"
+
+
+Results = KernelResults | ModelResults | CompileResults | AccuracyResults
+
+_RESULTS: TypeAdapter[Results] = TypeAdapter(Annotated[Results, Field(discriminator="kind")])
 
 
 def write_results(results: Results, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +19,14 @@ class Bound(NamedTuple):
 
     seconds: float
     limit: str
+
+
+class Work(NamedTuple):
+    """A piece of work: bytes from memory, and operations of one unit."""
+
+    bytes: float
+    operations: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -44,3 +54,11 @@ class Speeds:
         """
         unit = unit if unit in self.peaks else FLOAT
         return max(Bound(nbytes / self.read, MEMORY), Bound(operations / self.peaks[unit], unit))
+
+    def bound_of(self, parts: Iterable[Work]) -> Bound:
+        """Return the least time of doing `parts` one after the other, and what sets most of it."""
+        bounds = [self.bound(*part) for part in parts]
+        taken: defaultdict[str, float] = defaultdict(float)
+        for bound in bounds:
+            taken[bound.limit] += bound.seconds
+        return Bound(sum(bound.seconds for bound in bounds), max(taken, key=lambda k: taken[k]))

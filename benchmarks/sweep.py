@@ -9,7 +9,7 @@ from benchmarks.measure import LimitsLike, Samples
 from benchmarks.results import ModelRow
 from benchmarks.spread import Spread
 from benchmarks.system import SystemProcess
-from benchmarks.work import Point, bytes_of, operations_of
+from benchmarks.work import Point, parts_of
 from tvm_vacc.model_spec import ModelSpec
 
 SAMPLE_SECONDS = 0.5
@@ -55,11 +55,7 @@ def _measure(
         return
     steps = [_steps(system, point) for system in systems]
     samples = [
-        Samples(
-            bytes_of(_middle(point, count), system.description),
-            operations_of(_middle(point, count), spec),
-            system.description.unit,
-        )
+        Samples(*parts_of(_middle(point, count), system.description, spec))
         for system, count in zip(systems, steps, strict=True)
     ]
     before = limits.measure()

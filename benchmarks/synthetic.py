@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.room import require_room
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.frontend.checkpoint import read_spec
 from tvm_vacc.frontend.glm_layout import EMBEDDING, tensor_shapes
@@ -42,9 +42,6 @@ LOGIT_SCALE = 4.0
 
 BIAS_DEVIATION = 0.1
 """Of the biases of q, k and v."""
-
-SPARE_BYTES = 1 << 30
-"""Bytes that stay free on the disk."""
 
 _ITEM = 2
 """Bytes of a bf16 number."""
@@ -92,7 +89,11 @@ def write_checkpoint(
         for index, shard in enumerate(shards, start=1)
     ]
     missing = [file for file in files if not file.is_there()]
-    _check_room(directory, sum(file.nbytes for file in missing))
+    require_room(
+        directory,
+        sum(file.nbytes for file in missing),
+        "free some space, choose another disk, or give fewer --layers",
+    )
     _write_index(directory, files)
     total = sum(file.nbytes for file in files)
     done = total - sum(file.nbytes for file in missing)
@@ -224,12 +225,3 @@ def _write_index(directory: Path, files: list[_Shard]) -> None:
     }
     path = directory / "model.safetensors.index.json"
     path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-
-
-def _check_room(directory: Path, needed: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < needed + SPARE_BYTES:
-        raise ConfigError(
-            f"{directory}: {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free",
-            "free some space, choose another disk, or give fewer --layers",
-        )

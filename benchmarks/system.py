@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from benchmarks.peers.protocol import Description
 from tvm_vacc.errors import ConfigError
 
@@ -98,12 +100,23 @@ class SystemProcess:
 
     def prefill(self, tokens: int) -> float:
         """Return the seconds from a fresh prompt to its first answer token."""
-        return self._ask({"do": "prefill", "tokens": tokens})
+        return float(self._ask({"do": "prefill", "tokens": tokens})["seconds"])
 
     def decode(self, context: int, batch: int, steps: int) -> float:
         """Return the seconds of a step of `batch` sequences, the mean of `steps`."""
         request = {"do": "decode", "context": context, "batch": batch, "steps": steps}
-        return self._ask(request) / steps
+        return float(self._ask(request)["seconds"]) / steps
+
+    def logits(self, steps: list[list[int]]) -> np.ndarray:
+        """Return the logits of all tokens of a fresh sequence that `steps` are appended to.
+
+        Returns:
+            fp32 ``[tokens, vocab]``, of all steps.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            file = str(Path(directory) / "logits.npy")
+            self._ask({"do": "logits", "steps": steps, "file": file})
+            return np.load(file, allow_pickle=False)
 
     def resident_bytes(self) -> tuple[int, int]:
         """Return the resident bytes of the whole process, and those mapped from weight files."""
@@ -119,12 +132,12 @@ class SystemProcess:
                 mapped += size * (name in self.description.weight_files)
         return total, mapped
 
-    def _ask(self, request: dict[str, Any]) -> float:
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # then reading tells why
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        return float(self._receive()["seconds"])
+        return self._receive()
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None

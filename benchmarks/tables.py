@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Row
-from benchmarks.results import CompileResults, Limits, ModelRow, System
+from benchmarks.results import AccuracyRow, CompileResults, Limits, ModelRow, System
 from benchmarks.speeds import Speeds
 from benchmarks.spread import Spread
 
@@ -92,8 +92,8 @@ def model_line(row: ModelRow) -> str:
 
 
 def memory_text(nbytes: int) -> str:
-    """Return thousand millions of bytes: ``9.40 GB``, or millions: ``380 MB``."""
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+    """Return thousand millions of bytes: ``9.40 GB``, or millions, three digits: ``7.36 MB``."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 999.5e6 else f"{nbytes / 1e6:.3g} MB"
 
 
 def system_line(system: System) -> str:
@@ -123,10 +123,9 @@ SYSTEM_COLUMNS = (
 
 def system_cells(system: System) -> tuple[str, ...]:
     """Return the cells of `SYSTEM_COLUMNS`."""
-    versions = ", ".join(f"{name} {version}" for name, version in system.versions.items())
     return (
         system.name,
-        f"{system.settings} ({versions})",
+        _settings_text(system),
         memory_text(system.weight_bytes),
         f"{system.position_bytes / 1e3:.1f} kB",
         seconds_text(system.ready_seconds.median),
@@ -158,6 +157,37 @@ def phase_rows(results: CompileResults) -> list[tuple[str, ...]]:
     ]
 
 
+ACCURACY_COLUMNS = (
+    "system",
+    "weights a step",
+    "KV a position",
+    "mean KL",
+    "99th percentile",
+    "same first token",
+    "perplexity",
+    "settings",
+)
+
+
+def accuracy_cells(row: AccuracyRow) -> tuple[str, ...]:
+    """Return the cells of `ACCURACY_COLUMNS`."""
+    return (
+        row.system,
+        memory_text(row.weight_bytes),
+        f"{row.position_bytes / 1e3:.1f} kB",
+        f"{row.kl_mean:.2e}",
+        f"{row.kl_p99:.2e}",
+        f"{row.top1:.2%}",
+        f"{row.perplexity:.4f}",
+        _settings_text(row),
+    )
+
+
+def accuracy_line(row: AccuracyRow) -> str:
+    """Return one line for a terminal."""
+    return _line(accuracy_cells(row)[:-1], (36, 8, 8, 9, 9, 8))
+
+
 PROFILE_COLUMNS = ("kernel", "weight", "calls", "time", "share", "limit", "fraction of it")
 
 
@@ -186,6 +216,12 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, *rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     return "\n".join(_line(line, widths) for line in lines)
+
+
+def _settings_text(system: System | AccuracyRow) -> str:
+    """Return what a system was told, and the versions of its distributions."""
+    versions = ", ".join(f"{name} {version}" for name, version in system.versions.items())
+    return f"{system.settings} ({versions})"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.peers.protocol import Description
+from benchmarks.speeds import Work
 from tvm_vacc.model_spec import ModelSpec
 
 
@@ -43,30 +44,36 @@ def prefill_point(tokens: int) -> Point:
     return Point("prefill", 0, 1, tokens)
 
 
-def bytes_of(point: Point, description: Description) -> float:
-    """Return what must come from memory: all weights once, and the cache that is looked at.
+def parts_of(point: Point, description: Description, spec: ModelSpec) -> tuple[Work, ...]:
+    """Return what must be done one after the other: the layers' products, the head, attention.
 
-    A longer prompt is computed in pieces, each of which reads the weights again; the bound is that
-    of a machine that need not.
-    """
-    positions = point.batch * point.context + point.tokens
-    return float(description.weight_bytes + positions * description.position_bytes)
-
-
-def operations_of(point: Point, spec: ModelSpec) -> float:
-    """Return the operations of matrix products and attention, two a multiply-add.
-
-    The head is needed once a sequence; attention looks at each earlier position and the token
-    itself, once for the scores and once for the values.
+    Bytes are all weights once, and the cache that is looked at. A longer prompt is computed in
+    pieces, each of which reads the weights again; the bound is that of a machine that need not.
+    Operations are those of matrix products and attention, two a multiply-add: the head is needed
+    once a sequence; attention looks at each earlier position and the token itself, once for the
+    scores and once for the values.
     """
     width = spec.heads * spec.head_dim
     key_value = spec.kv_heads * spec.head_dim
     layer = spec.hidden * (2 * width + 2 * key_value + 3 * spec.intermediate)
     new = point.tokens // point.batch
     pairs = point.batch * (new * point.context + new * (new + 1) // 2)
-    products = (
-        point.tokens * spec.layers * layer
-        + point.batch * spec.vocab * spec.hidden
-        + 2 * pairs * spec.layers * width
+    positions = point.batch * point.context + point.tokens
+    unit = description.unit
+    return (
+        Work(
+            description.weight_bytes - description.head_bytes,
+            2.0 * point.tokens * spec.layers * layer,
+            unit,
+        ),
+        Work(
+            description.head_bytes,
+            2.0 * point.batch * spec.vocab * spec.hidden,
+            description.head_unit or unit,
+        ),
+        Work(
+            positions * description.position_bytes,
+            4.0 * pairs * spec.layers * width,
+            description.attention_unit or unit,
+        ),
     )
-    return 2.0 * products

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import tvm
 
 from benchmarks.glm4_9b import SPEC
 from benchmarks.measure import Case, timed
 from benchmarks.memory import cold, random_tensor
 from benchmarks.setup import Setup
-from schedules.gqa_attention import gqa_attention_kernel
+from schedules.gqa_attention import attention_product, gqa_attention_kernel
 from schedules.gqa_product import Product
-from schedules.kv_cache import WORD_VALUES, key_cache_shape, value_cache_shape
+from schedules.kv_cache import WORD_VALUES, key_cache_shape, position_bytes, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.runtime.tensors import to_tvm
 
@@ -40,21 +41,19 @@ def _cases(setup: Setup, group: int, dtype: str, steps: list[tuple[int, int]]) -
     heads, scale = group * SPEC.kv_heads, SPEC.head_dim**-0.5
     kernel = gqa_attention_kernel(heads, SPEC.kv_heads, SPEC.head_dim, dtype, scale, setup.isa)
     run = setup.build(kernel)
-    unit = "bf16" if Product(dtype, setup.isa).dots else "fp32"
-    yield from (_case(run, heads, dtype, unit, new, context) for new, context in steps)
+    product = attention_product(dtype, SPEC.head_dim, setup.isa)
+    yield from (_case(run, heads, product, new, context) for new, context in steps)
 
 
-def _case(
-    run: Callable[..., None], heads: int, dtype: str, unit: str, new: int, context: int
-) -> Case:
+def _case(run: Callable[..., None], heads: int, product: Product, new: int, context: int) -> Case:
     """The last `new` of `context` positions; operations count the pairs that are not masked."""
-    pages = -(-context // PAGE_SIZE)
+    pages, dtype = -(-context // PAGE_SIZE), product.cache_dtype
     shapes = [
         layout(pages, SPEC.kv_heads, SPEC.head_dim, dtype)
         for layout in (key_cache_shape, value_cache_shape)
     ]
-    nbytes = 4 // WORD_VALUES[dtype] * 2 * pages * PAGE_SIZE * SPEC.kv_heads * SPEC.head_dim
-    caches = cold(lambda: [random_tensor(shape, dtype) for shape in shapes], nbytes)
+    nbytes = pages * PAGE_SIZE * position_bytes(SPEC.kv_heads, SPEC.head_dim, dtype)
+    caches = cold(lambda: [_random_cache(shape, dtype) for shape in shapes], nbytes)
     query, out = (random_tensor((new, heads, SPEC.head_dim), "float32") for _ in range(2))
     index = [
         to_tvm(np.random.default_rng(0).permutation(pages)[None].astype(np.int32)),
@@ -67,6 +66,15 @@ def _case(
         f"{new} of {context} x {heads}/{SPEC.kv_heads} x {SPEC.head_dim} {dtype}",
         timed(lambda: run(query, *next(caches), *index, out)),
         float(nbytes),
-        4.0 * pairs * heads * SPEC.head_dim,
-        unit,
+        4.0 * pairs * heads * SPEC.head_dim * product.multiplications,
+        product.unit,
     )
+
+
+def _random_cache(shape: tuple[int, ...], dtype: str) -> tvm.runtime.Tensor:
+    """Return a cache of random values, codes with a scale that suits them."""
+    cache = random_tensor(shape, dtype)
+    if dtype == "int8":
+        scales = np.full((*shape[:-2], PAGE_SIZE), 0.01, np.float32)
+        np.from_dlpack(cache)[..., -1, :] = scales.view(np.int8)
+    return cache

@@ -11,7 +11,8 @@ from benchmarks.glm4_9b import SPEC, TOKENS
 from benchmarks.measure import Case, timed
 from benchmarks.memory import large_tensor, random_tensor
 from benchmarks.setup import Setup
-from schedules.kv_cache import key_cache_shape, kv_append_kernel, value_cache_shape
+from schedules.kv_append import kv_append_kernel
+from schedules.kv_cache import key_cache_shape, position_bytes, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.runtime.tensors import to_tvm
 
@@ -20,15 +21,16 @@ CONTEXT = 1 << 17
 
 
 def cases(setup: Setup) -> Iterator[Case]:
-    """Yield one case a number of tokens."""
-    run = setup.build(kv_append_kernel(SPEC.kv_heads, SPEC.head_dim, "bfloat16"))
-    yield from (_case(run, tokens) for tokens in TOKENS)
+    """Yield one case a number of tokens, in 16 and in 8 bits."""
+    for dtype in ("bfloat16", "int8"):
+        run = setup.build(kv_append_kernel(SPEC.kv_heads, SPEC.head_dim, dtype))
+        yield from (_case(run, tokens, dtype) for tokens in TOKENS)
 
 
-def _case(run: Callable[..., None], tokens: int) -> Case:
+def _case(run: Callable[..., None], tokens: int, dtype: str) -> Case:
     pages = CONTEXT // PAGE_SIZE
     caches = [
-        large_tensor(shape(pages, SPEC.kv_heads, SPEC.head_dim, "bfloat16"), "bfloat16")
+        large_tensor(shape(pages, SPEC.kv_heads, SPEC.head_dim, dtype), dtype)
         for shape in (key_cache_shape, value_cache_shape)
     ]
     new = (tokens, SPEC.kv_heads, SPEC.head_dim)
@@ -37,9 +39,9 @@ def _case(run: Callable[..., None], tokens: int) -> Case:
     slots = cycle([to_tvm(np.arange(start, start + tokens, dtype=np.int32)) for start in starts])
     return Case(
         "kv_append",
-        f"{tokens} x {SPEC.kv_heads} x {SPEC.head_dim} bf16",
+        f"{tokens} x {SPEC.kv_heads} x {SPEC.head_dim} {dtype}",
         timed(lambda: run(key, value, next(slots), *caches)),
-        2.0 * 2 * tokens * SPEC.kv_heads * SPEC.head_dim,
+        float(tokens * position_bytes(SPEC.kv_heads, SPEC.head_dim, dtype)),
         0.0,
         "fp32",
     )

@@ -50,7 +50,7 @@ class OnnxRuntime(Adapter):
     def prefill(self, tokens: list[int]) -> float:
         """See `Adapter`."""
         start = time.perf_counter()
-        self._step(np.array([tokens]), self._empty(1))
+        greedy(self._step(np.array([tokens]), self._empty(1))[0])
         return time.perf_counter() - start
 
     def decode(self, context: int, batch: int, steps: int) -> float:
@@ -60,8 +60,17 @@ class OnnxRuntime(Adapter):
         ids = np.ones((batch, 1), np.int64)
         start = time.perf_counter()
         for _ in range(steps):
-            ids, cache = self._step(ids, cache)
+            logits, cache = self._step(ids, cache)
+            ids = greedy(logits)
         return time.perf_counter() - start
+
+    def logits(self, steps: list[list[int]]) -> np.ndarray:
+        """See `Adapter`."""
+        cache, parts = self._empty(1), []
+        for step in steps:
+            logits, cache = self._step(np.array([step]), cache)
+            parts.append(logits[0])
+        return np.concatenate(parts)
 
     def _empty(self, batch: int) -> list[onnxruntime.OrtValue]:
         return [
@@ -74,7 +83,7 @@ class OnnxRuntime(Adapter):
     def _step(
         self, ids: np.ndarray, cache: list[onnxruntime.OrtValue]
     ) -> tuple[np.ndarray, list[onnxruntime.OrtValue]]:
-        """Run tokens ``[batch, seq]``: the greedy next ones ``[batch, 1]``, and the new cache."""
+        """Run tokens ``[batch, seq]``: their logits ``[batch, seq, vocab]``, and the new cache."""
         batch, new = ids.shape
         before = cache[0].shape()[2]
         positions = np.broadcast_to(np.arange(before, before + new), (batch, new))
@@ -86,8 +95,13 @@ class OnnxRuntime(Adapter):
         }
         values = self._session.run_with_ort_values(self._outputs, given)
         by_name = dict(zip(self._outputs, values, strict=True))
-        following = by_name["logits"].numpy()[:, -1:].argmax(-1)
-        return following, [by_name[PRESENT + past.name.removeprefix(PAST)] for past in self._past]
+        after = [by_name[PRESENT + past.name.removeprefix(PAST)] for past in self._past]
+        return by_name["logits"].numpy(), after
+
+
+def greedy(logits: np.ndarray) -> np.ndarray:
+    """Return the most probable next tokens ``[batch, 1]`` of logits ``[batch, seq, vocab]``."""
+    return logits[:, -1:].argmax(-1)
 
 
 def load(path: Path, threads: int, _options: dict[str, str]) -> OnnxRuntime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,30 @@ class OpenVino(Adapter):
         if "kv" in options:
             settings["KV_CACHE_PRECISION"] = options["kv"]
         self._settings = settings
-        core = ov.Core()
-        model = core.read_model(path / "openvino_model.xml")
-        slice_before_head(model)
-        self._model = core.compile_model(model, "CPU", settings)
+        self._model = self._compile(last_alone=True)
         self._request = self._model.create_infer_request()
         self._inputs = {port.get_any_name() for port in self._model.inputs}
-        self._length = self._batch = 0
+        self._length = 0
+
+    def _compile(self, *, last_alone: bool) -> ov.CompiledModel:
+        """Compile the model; `last_alone`: the head sees the last position only."""
+        core = ov.Core()
+        model = core.read_model(self._path / "openvino_model.xml")
+        if last_alone:
+            slice_before_head(model)
+        return core.compile_model(model, "CPU", self._settings)
+
+    @cached_property
+    def _whole(self) -> ov.InferRequest:
+        """A request that gives the logits of every position."""
+        return self._compile(last_alone=False).create_infer_request()
 
     def describe(self) -> Description:
         """Say what was loaded."""
         config = self._config
         group = int(self._model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
         kv = self._model.get_property("KV_CACHE_PRECISION").get_type_name()
+        precision = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         weights = self._path / "openvino_model.bin"
         stored = weights.stat().st_size
         # The table has one of two matrices of the vocabulary; all weights have the same type.
@@ -55,9 +67,9 @@ class OpenVino(Adapter):
         table = config["vocab_size"] * config["hidden_size"] / parameters
         heads = config["num_key_value_heads"] * config["head_dim"]
         return Description(
-            name=f"openvino, group {group}",
+            name=f"openvino int8, group {group}, {kv} KV",
             settings=", ".join(f"{key} {value}" for key, value in self._settings.items())
-            + f", KV cache {kv}",
+            + f", inference in {precision}",
             versions=versions("openvino", "nncf"),
             weight_bytes=int(stored * (1 - table)),
             position_bytes=2 * config["num_hidden_layers"] * heads * BYTES[kv],
@@ -68,27 +80,34 @@ class OpenVino(Adapter):
 
     def prefill(self, tokens: list[int]) -> float:
         """See `Adapter`."""
-        self._forget(1)
+        self._forget(self._request)
         start = time.perf_counter()
-        self._step(np.array([tokens]))
+        greedy(self._step(self._request, np.array([tokens])))
         return time.perf_counter() - start
 
     def decode(self, context: int, batch: int, steps: int) -> float:
         """See `Adapter`; the state cannot be cut, so the context is computed before each sample."""
-        self._forget(batch)
-        self._step(np.array([prompt(context, seed=row) for row in range(batch)]))
+        request = self._request
+        self._forget(request)
+        self._step(request, np.array([prompt(context, seed=row) for row in range(batch)]))
         ids = np.ones((batch, 1), np.int64)
         start = time.perf_counter()
         for _ in range(steps):
-            ids = self._step(ids)
+            ids = greedy(self._step(request, ids))
         return time.perf_counter() - start
 
-    def _forget(self, batch: int) -> None:
-        self._request.reset_state()
-        self._length, self._batch = 0, batch
+    def logits(self, steps: list[list[int]]) -> np.ndarray:
+        """See `Adapter`."""
+        self._forget(self._whole)
+        parts = [self._step(self._whole, np.array([step]))[0].copy() for step in steps]
+        return np.concatenate(parts)
 
-    def _step(self, ids: np.ndarray) -> np.ndarray:
-        """Run tokens ``[batch, seq]`` and return the greedy next ones ``[batch, 1]``."""
+    def _forget(self, request: ov.InferRequest) -> None:
+        request.reset_state()
+        self._length = 0
+
+    def _step(self, request: ov.InferRequest, ids: np.ndarray) -> np.ndarray:
+        """Run tokens ``[batch, seq]`` and return logits ``[batch, seq or 1, vocab]``."""
         batch, new = ids.shape
         total = self._length + new
         values = {
@@ -98,9 +117,14 @@ class OpenVino(Adapter):
             "beam_idx": np.arange(batch, dtype=np.int32),
         }
         given = {name: values[name] for name in values if name in self._inputs}
-        logits = self._request.infer(given)["logits"]
+        logits = request.infer(given)["logits"]
         self._length = total
-        return logits[:, -1:].argmax(-1)
+        return logits
+
+
+def greedy(logits: np.ndarray) -> np.ndarray:
+    """Return the most probable next tokens ``[batch, 1]`` of logits ``[batch, seq, vocab]``."""
+    return logits[:, -1:].argmax(-1)
 
 
 def slice_before_head(model: ov.Model) -> None:
@@ -135,4 +159,4 @@ def load(path: Path, threads: int, options: dict[str, str]) -> OpenVino:
 
 
 if __name__ == "__main__":
-    serve(load)
+    serve(load, "group", "kv")

@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.peers.protocol import Adapter, Description, prompt, serve, versions
 from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.dtypes import NUMPY_DTYPES
@@ -45,6 +47,9 @@ class Ours(Adapter):
             position_bytes=sum(_nbytes(c) // c.shape[0] for c in caches) // manifest.page_size,
             unit=unit_of(manifest),
             context=manifest.context,
+            head_bytes=sum(stored.bytes for stored in manifest.storage if stored.kind == "head"),
+            head_unit=unit_of(manifest, "head"),
+            attention_unit="fp32" if manifest.dtype == "fp32" else "bf16",
             weight_files=tuple(str((self._model.path / f).resolve()) for f in manifest.weights),
         )
 
@@ -72,6 +77,15 @@ class Ours(Adapter):
             model.pool.truncate(sequence, context)
         return seconds
 
+    def logits(self, steps: list[list[int]]) -> np.ndarray:
+        """See `Adapter`."""
+        model, size = self._model, self._model.prefill_tokens
+        pieces = [step[i : i + size] for step in steps for i in range(0, len(step), size)]
+        with model.temporary_sequence() as sequence:
+            return np.concatenate(
+                [model.step([Row(sequence, piece, all_logits=True)]).numpy() for piece in pieces]
+            )
+
     def _prepared(self, context: int, batch: int) -> list[Sequence]:
         """Return sequences of `context` tokens; those of the call before are cut or continued."""
         model = self._model
@@ -89,11 +103,19 @@ class Ours(Adapter):
         return self._model.sample_rows(logits, [SamplingParams()] * rows, [0.0] * rows)
 
 
-def unit_of(manifest: Manifest) -> str:
-    """Return what the artefact's matrix products multiply, where the machine has it."""
-    if manifest.quantization.startswith(("w8a8", "w4a8")):
-        return "int8"
-    return "fp32" if manifest.dtype == "fp32" else "bf16"
+_UNITS = {"w8a8": "int8", "fp32": "fp32"}
+"""What is multiplied by what weights are stored as; all else has 16-bit operands."""
+
+
+def unit_of(manifest: Manifest, kind: str = "linear") -> str:
+    """Return what the artefact's matrix products multiply, where the machine has it.
+
+    Operands of 16 bits, floats or integers in two bytes, have the same peak: that of bf16.
+    """
+    stored = [weights for weights in manifest.storage if weights.kind == kind]
+    most = max(stored, key=lambda weights: weights.bytes, default=None)
+    products = manifest.products if most is None or most.stored_as == "fp16" else most.stored_as
+    return _UNITS.get(products, "bf16")
 
 
 def load(path: Path, threads: int, _options: dict[str, str]) -> Ours:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
@@ -66,6 +67,16 @@ class Torch(Adapter):
         self._cut(context)
         return seconds
 
+    @torch.inference_mode()
+    def logits(self, steps: list[list[int]]) -> np.ndarray:
+        """See `Adapter`."""
+        cache = DynamicCache()
+        parts = [
+            self._forward(input_ids=self._ids([step]), past_key_values=cache, use_cache=True)
+            for step in steps
+        ]
+        return torch.cat([part.logits[0] for part in parts]).float().numpy()
+
     def _prepare(self, context: int, batch: int) -> None:
         if batch != self._batch:
             self._cache, self._batch = DynamicCache(), batch
@@ -96,4 +107,4 @@ def load(path: Path, threads: int, options: dict[str, str]) -> Torch:
 
 
 if __name__ == "__main__":
-    serve(load)
+    serve(load, "compiled")

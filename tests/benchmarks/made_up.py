@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from benchmarks.machine import Machine, Run
 from benchmarks.measure import Row
 from benchmarks.results import (
+    AccuracyResults,
+    AccuracyRow,
     CompileResults,
     KernelResults,
     Limits,
@@ -74,6 +76,11 @@ def model_results() -> ModelResults:
 def compile_results() -> CompileResults:
     phases = (Phase("export", 1.0, 10**9, 2 * 10**9), Phase("weights", 4.0, 2 * 10**9, 3 * 10**9))
     return CompileResults(RUN, "4 layers", 10**9, 2 * 10**9, phases, flat(2.0))
+
+
+def accuracy_results() -> AccuracyResults:
+    row = AccuracyRow("them q8", "mode x", {"x": "1"}, 2 * 10**9, 544, 3e-4, 1.25e-3, 0.985, 12.5)
+    return AccuracyResults(RUN, "a model", "9 windows of a text", 1130, 12.25, (row,))
 
 
 _MEMORY = {"weights": 10**9, "kv": 10**8, "rest": 10**7}

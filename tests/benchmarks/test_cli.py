@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import limits
+from benchmarks import accuracy, artefacts, limits
+from benchmarks.accuracy import Window
 from benchmarks.cli import main
 from benchmarks.kernels import rms_norm
-from benchmarks.results import KernelResults, read_results
+from benchmarks.results import AccuracyResults, KernelResults, read_results
 from tests.benchmarks.test_kernels import SMALL
 from tests.benchmarks.test_synthetic import SMALL as SMALL_CONFIG
+from tvm_vacc.runtime.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize(
-    "command", ["kernels", "checkpoint", "model", "profile", "compile", "report"]
+    "command",
+    ["kernels", "checkpoint", "gguf", "model", "accuracy", "profile", "compile", "report"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
@@ -33,6 +37,10 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["model", ".", "--peer", "ours:x", "python", "."], "NAME=VALUE"),
         (["model", ".", "--peer", "ours", "/no/python", "."], "/no/python is not there"),
         (["compile", "README.md"], "README.md"),
+        (["gguf", ".", "m.gguf", "--type", "f16"], "config.json"),
+        (["accuracy", "tests"], "tokenizer.json"),
+        (["accuracy", "demo/checkpoint", "--windows", "1000000"], "ask for fewer windows"),
+        (["accuracy", ".", "--peer", "llama_cpp:kv", "python", "."], "NAME=VALUE"),
     ],
 )
 def test_errors_are_one_line(
@@ -70,3 +78,36 @@ def test_checkpoint_takes_another_config(tmp_path: Path) -> None:
     assert main([str(word) for word in words]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config == {**SMALL_CONFIG, "num_hidden_layers": 2}
+
+
+def test_gguf_writes_the_demo(tmp_path: Path) -> None:
+    file = tmp_path / "demo.gguf"
+    assert main(["gguf", "demo/checkpoint", str(file), "--type", "q4_0", "--head", "q8_0"]) == 0
+    assert file.read_bytes()[:4] == b"GGUF"
+
+
+def test_accuracy_compares_and_writes_results(
+    tmp_path: Path,
+    artefact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = artefact.parent / "tiny"
+    text = [Window(tuple(range(7, 30)), 2), Window((1, 2, 3, 4), 2)]
+    monkeypatch.setattr(accuracy, "held_out_windows", lambda tokenizer, count: text)
+    monkeypatch.setattr(Tokenizer, "from_directory", lambda directory: None)
+    monkeypatch.setattr(artefacts, "compile_type", lambda *words: artefact)
+    words = ["accuracy", checkpoint, "--type", "bf16", "--type", "w8a16:head=8bit"]
+    words += ["--peer", "ours", sys.executable, artefact, "--threads", 1, "--json", tmp_path / "a"]
+    assert main([str(word) for word in words]) == 0
+    results = read_results(tmp_path / "a")
+    assert isinstance(results, AccuracyResults)
+    assert [row.system for row in results.rows] == [
+        "tvm_vacc bf16",
+        "tvm_vacc bf16, head=8bit",
+        "tvm_vacc bf16",
+    ]
+    assert results.rows[0].kl_mean == results.rows[2].kl_mean > 0
+    assert results.tokens == 23
+    assert results.rows[0].perplexity == pytest.approx(results.reference_perplexity, rel=0.1)
+    assert len(capsys.readouterr().out.splitlines()) == 4

@@ -6,7 +6,12 @@ import pytest
 
 from benchmarks.report import FILES, filled, section_names, write_report
 from benchmarks.results import DIRECTORY, write_results
-from tests.benchmarks.made_up import compile_results, kernel_results, model_results
+from tests.benchmarks.made_up import (
+    accuracy_results,
+    compile_results,
+    kernel_results,
+    model_results,
+)
 from tvm_vacc.errors import ConfigError
 
 PAGE = """# Title
@@ -52,6 +57,16 @@ def test_models_are_shown_with_their_ratios(tmp_path: Path) -> None:
     assert "| theirs | prefill | 1 x 4096 | 200 |" in text
     assert "1.50 (1.50 to 1.50) |" in text
     assert "| 1.00 GB | 100 MB | 10 MB |" in text
+
+
+def test_accuracy_is_shown_with_its_reference(tmp_path: Path) -> None:
+    write_results(accuracy_results(), tmp_path / "one.json")
+    page = "<!-- benchmarks: one -->\n<!-- benchmarks end -->"
+    text = filled(page, tmp_path, tmp_path)
+    row = "| them q8 | 2.00 GB | 0.5 kB | 3.00e-04 | 1.25e-03 | 98.50% | 12.5000 | mode x (x 1) |"
+    assert row in text
+    assert "a model, 1130 tokens: 9 windows of a text" in text
+    assert "whose perplexity is 12.2500" in text
 
 
 def test_a_missing_result_is_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from benchmarks.results import DIRECTORY, Limits, Results, read_results, write_r
 from benchmarks.speeds import Speeds
 from tests.benchmarks.made_up import (
     SPEEDS,
+    accuracy_results,
     compile_results,
     kernel_results,
     model_results,
@@ -17,7 +18,7 @@ from tests.benchmarks.made_up import (
 from tvm_vacc.errors import ConfigError
 
 
-@pytest.mark.parametrize("make", [kernel_results, model_results, compile_results])
+@pytest.mark.parametrize("make", [kernel_results, model_results, compile_results, accuracy_results])
 def test_what_is_written_is_read(make: Callable[[], Results], tmp_path: Path) -> None:
     write_results(make(), tmp_path / "new" / "r.json")
     assert read_results(tmp_path / "new" / "r.json") == make()

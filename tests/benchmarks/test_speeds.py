@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.speeds import Speeds
+from benchmarks.speeds import Speeds, Work
 from tests.benchmarks.made_up import SPEEDS
 
 
@@ -17,3 +17,10 @@ def test_a_unit_that_is_missing_is_computed_in_fp32() -> None:
 def test_mean() -> None:
     other = Speeds(300.0, {"fp32": 30.0, "int8": 40.0})
     assert SPEEDS.mean(other) == Speeds(200.0, {"fp32": 20.0, "int8": 40.0})
+
+
+def test_parts_are_done_one_after_the_other() -> None:
+    memory, products = Work(300, 10, "fp32"), Work(50, 40, "int8")
+    assert SPEEDS.bound_of([memory, products]) == (4.0, "memory")
+    assert SPEEDS.bound_of([products, products, memory]) == (5.0, "memory")
+    assert SPEEDS.bound_of([products] * 4 + [memory]) == (7.0, "int8")

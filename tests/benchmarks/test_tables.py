@@ -16,6 +16,7 @@ def test_seconds(seconds: float, text: str) -> None:
 
 def test_memory() -> None:
     assert (memory_text(9_400_000_000), memory_text(380_000_000)) == ("9.40 GB", "380 MB")
+    assert (memory_text(7_356_000), memory_text(999_600_000)) == ("7.36 MB", "1.00 GB")
 
 
 def test_a_profile_is_held_against_the_limits() -> None:
