@@ -10,41 +10,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.config_files import BASE, folder, load
 from tvm_vacc.config import CompileOptions, Config, load_config
 from tvm_vacc.errors import CheckpointError, ConfigError, VaccError
-from tvm_vacc.quantize.scheme import W4A16, W8A8, W8A16, Quantization
+
+__all__ = ["folder"]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-
-BASE = """\
-name: glm-test
-frontend:
-  checkpoint: model
-  type: huggingface
-  shape:
-    input_ids: [[1024], [2048]]
-  model_kwargs:
-    tp: 1
-backend:
-  type: tvm_vacc
-  dtype: fp16
-workspace:
-  path: out
-  workers: 4
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "graph.onnx").write_bytes(b"")
-    return tmp_path
-
-
-def load(folder: Path, text: str) -> Config:
-    path = folder / "c.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load_config(path)
 
 
 def test_options_of_a_config(folder: Path) -> None:
@@ -119,9 +91,24 @@ REFUSALS = {
     "dtype": ("fp16", "fp8", "backend.dtype: must be 'fp16', 'bf16', 'fp32' or 'int8', got 'fp8'", "correct"),
     "tp": ("tp: 1", "tp: 4", "frontend.model_kwargs.tp: 4 ranks", "write tp: 1"),
     "odd tp": ("tp: 1", "tp: 3", "frontend.model_kwargs.tp: must be 1, 2, 4 or 8, got 3", "correct"),
-    "gptq": ("tp: 1", "tp: 1\n  quantize: {type: w8a16_gptq}", "frontend.quantize.type: w8a16_gptq comes", "write w8a16"),
-    "kv8": ("tp: 1", "tp: 1\n  quantize: {type: w16kv8}", "frontend.quantize.type: w16kv8", "leave"),
-    "w8a8_kv8": ("tp: 1", "tp: 1\n  quantize: {type: w8a8_kv8}", "frontend.quantize.type: w8a8_kv8", "write w8a8"),
+    "samples": (
+        "tp: 1",
+        "tp: 1\n  quantize: {type: w8a16_gptq, calib_args: {nsamples: 4}}\ndataset: {nsamples: 5}",
+        "frontend.quantize.calib_args.nsamples: 4, and dataset.nsamples is 5",
+        "write one of the two",
+    ),
+    "kv8 head": (
+        "tp: 1",
+        "tp: 1\n  quantize: {type: w16kv8, head: 8bit}",
+        "frontend.quantize.head: w16kv8 leaves the weights",
+        "w8a16_kv8",
+    ),
+    "kv8 of a graph": (
+        "type: huggingface",
+        "type: onnx\n  quantize: {type: w8a16_kv8}",
+        "frontend.quantize.type: w8a16_kv8: the KV cache is a checkpoint's",
+        "without kv8",
+    ),
     "group": ("tp: 1", "tp: 1\n  quantize: {type: w4a16, group_size: 48}", "quantize.group_size: must be 32, 64 or 128", "correct"),
     "head": ("tp: 1", "tp: 1\n  quantize: {type: w4a16, head: 4bit}", "quantize.head: must be '16bit' or '8bit'", "correct"),
     "quantize": ("tp: 1", "tp: 1\n  quantize: {type: w4}", "frontend.quantize.type: must be", "correct"),
@@ -132,6 +119,8 @@ REFUSALS = {
         "correct",
     ),
     "device": ("tp: 1", "tp: 1\n  quantize: {type: w8a8, device: gpu}", "quantize.device", "correct"),
+    "no dataset": ("workspace:", "dataset: {name: c4}\nworkspace:", "dataset.path: the text of c4", "nothing is downloaded"),
+    "seed": ("workspace:", "dataset: {seed: -1}\nworkspace:", "dataset.seed: must be greater", "correct"),
     "dataset": ("workspace:", "dataset: {name: pile, path: x}\nworkspace:", "dataset.name: must be", "correct"),
     "backend": ("tvm_vacc", "llvm", "backend.type: must be 'tvm_vacc', got 'llvm'", "correct"),
     "no directory": ("checkpoint: model", "checkpoint: none", "frontend.checkpoint: no such dir", "give"),
@@ -181,36 +170,13 @@ def test_keys_without_effect_are_noted(folder: Path) -> None:
     ]
 
 
-def test_what_becomes_of_the_weights(folder: Path) -> None:
-    assert load(folder, BASE).compile_options.quantization is None
-    text = BASE.replace("tp: 1", "tp: 1\n  quantize: {type: w4a16}")
-    expected = Quantization("w4a16", W4A16, "round_to_nearest", 64, None, embedding=False)
-    assert load(folder, text).compile_options.quantization == expected
-    text = text.replace("w4a16", "w8a8, head: 8bit, embedding: 8bit")
-    expected = Quantization("w8a8", W8A8, "round_to_nearest", 64, W8A16, embedding=True)
-    assert load(folder, text).compile_options.quantization == expected
-
-
-def test_keys_of_calibration_are_noted_where_nothing_is_calibrated(folder: Path) -> None:
-    keys = "device: cpu, calib_args: {nsamples: 4}, group_size: 32"
-    text = BASE.replace("tp: 1", f"tp: 1\n  quantize: {{type: w8a16, {keys}}}")
-    notes = load(folder, text).notes
-    assert sorted(note.split()[0] for note in notes) == [
-        "frontend.quantize.calib_args",
-        "frontend.quantize.device",
-        "frontend.quantize.group_size",
-    ]
-    four_bits = load(folder, text.replace("w8a16", "w4a16")).notes
-    assert "frontend.quantize.group_size" not in [note.split()[0] for note in four_bits]
-
-
 def test_a_config_is_frozen(folder: Path) -> None:
     config = load(folder, BASE)
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["fp16", "int8"])
+@pytest.mark.parametrize("name", ["fp16", "int8", "kv8"])
 def test_the_config_as_deployed_loads_but_for_its_placeholder(folder: Path, name: str) -> None:
     text = (CONFIGS / f"hf_chatglm_{name}.yaml").read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match=r"frontend\.checkpoint: no such directory: /path/to"):
@@ -220,7 +186,10 @@ def test_the_config_as_deployed_loads_but_for_its_placeholder(folder: Path, name
     assert config.frontend.model_kwargs.b2s
     assert config.backend.compile.gather_data_vccl_dsp_enable
     quantization = config.compile_options.quantization
-    assert (quantization.type if quantization else "fp16") == {"int8": "w8a16"}.get(name, name)
+    assert (quantization.type if quantization else "fp16") == {
+        "int8": "w8a16_gptq",
+        "kv8": "w16kv8",
+    }.get(name, name)
 
 
 @pytest.mark.parametrize(("name", "type_"), [("demo", None), ("demo_int8", "w8a16")])

@@ -17,6 +17,22 @@ def build_passes() -> tvm.transform.Pass:
     """
     return tvm.transform.Sequential(
         [
+            *plan_passes().passes,
+            relax.transform.LowerAllocTensor(),
+            relax.transform.KillAfterLastUse(),
+            relax.transform.LowerRuntimeBuiltin(),
+            relax.transform.ComputePrimValue(),
+            relax.transform.VMShapeLower(),
+            relax.transform.AttachGlobalSymbol(),
+        ],
+        name="tvm_vacc",
+    )
+
+
+def plan_passes() -> tvm.transform.Pass:
+    """Return the first part of it: to calls of scheduled kernels, their memory planned."""
+    return tvm.transform.Sequential(
+        [
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),
@@ -30,12 +46,6 @@ def build_passes() -> tvm.transform.Pass:
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
             relax.transform.StaticPlanBlockMemory(),
-            relax.transform.LowerAllocTensor(),
-            relax.transform.KillAfterLastUse(),
-            relax.transform.LowerRuntimeBuiltin(),
-            relax.transform.ComputePrimValue(),
-            relax.transform.VMShapeLower(),
-            relax.transform.AttachGlobalSymbol(),
         ],
-        name="tvm_vacc",
+        name="tvm_vacc.plan",
     )

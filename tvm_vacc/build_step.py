@@ -18,12 +18,14 @@ from tvm_vacc.artifact.manifest import FileEntry, PassReport, TensorSpec
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.cache.key import Key
 from tvm_vacc.cache.store import Cache, Piece
+from tvm_vacc.codegen_c.package import write_sources
 from tvm_vacc.frontend.import_onnx import ImportedModel
 from tvm_vacc.frontend.tensor_ref import TensorRef
-from tvm_vacc.kernels import build_kernels, store_kernels
+from tvm_vacc.kernels import build_kernels, plan_memory, store_kernels
 from tvm_vacc.pipeline import Step, run_pipeline
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.safe_io import sha256_file
+from tvm_vacc.target import emits_c
 
 _RECORD = "build.json"
 
@@ -103,20 +105,29 @@ def make_build(
                 progress=lambda done, total: report(Progress("passes", done, total, "passes")),
             )
             build = _describe(imported, module, (*_frontend_reports(imported), *passes), root)
-            executable = build_kernels(
-                module,
-                target,
-                lambda done, total: report(Progress("kernels", done, total, "steps")),
-            )
-            _keep(piece, build, executable)
+            names = _write_kernels(module, target, piece.directory, report)
+            _keep(piece, build, names)
         for name in piece.files:
             if name != _RECORD:
                 writer.adopt(name, piece.place(name, writer.directory / name))
         return _BUILD.validate_json((piece.directory / _RECORD).read_bytes())
 
 
-def _keep(piece: Piece, build: Build, executable: tvm.runtime.Executable) -> None:
-    names = store_kernels(executable, piece.directory)
+def _write_kernels(
+    module: ir.IRModule, target: tvm.target.Target, directory: Path, report: Report
+) -> tuple[str, ...]:
+    """Write machine code to `directory`, or C where that is the target; return the files."""
+
+    def tell(done: int, total: int) -> None:
+        report(Progress("kernels", done, total, "steps"))
+
+    if emits_c(target):
+        tell(0, 1)
+        return write_sources(plan_memory(module, target), directory)
+    return store_kernels(build_kernels(module, target, tell), directory)
+
+
+def _keep(piece: Piece, build: Build, names: Sequence[str]) -> None:
     (piece.directory / _RECORD).write_bytes(_BUILD.dump_json(build))
     files = {}
     for name in (*names, _RECORD):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,14 +13,23 @@ from tvm_vacc.build_step import make_build
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
 from tvm_vacc.cache.store import DIRECTORY, Cache
+from tvm_vacc.calibrate_step import choose_codes
 from tvm_vacc.config import CompileOptions, Config, load_config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.estimate import estimate, require_room
 from tvm_vacc.kernels import find_linker
 from tvm_vacc.model_entry import Model, open_model
 from tvm_vacc.packaging import copy_text_files, make_manifest
-from tvm_vacc.pipeline import Step, check_pass_names, glm_pipeline, graph_pipeline
+from tvm_vacc.passport_step import make_passport
+from tvm_vacc.pipeline import (
+    Step,
+    check_pass_names,
+    glm_pipeline,
+    graph_pipeline,
+    linear_dtype,
+)
 from tvm_vacc.progress import Report
+from tvm_vacc.stored_codes import stored_matrices, with_stored_codes
 from tvm_vacc.target_string import make_target
 from tvm_vacc.weights_step import make_weights
 
@@ -37,6 +47,7 @@ def compile(
     show: Callable[[str], None] = print,
     reuse: bool = True,
     explain: Callable[[Explanation], None] | None = None,
+    passport: bool = True,
 ) -> Path:
     """Compile a model and return the artefact's directory.
 
@@ -56,6 +67,7 @@ def compile(
         show: takes the text of a module.
         reuse: off: everything is made anew.
         explain: is told of each piece whether it was reused, and why not.
+        passport: off: accuracy is not measured, whatever the config says.
 
     Raises:
         VaccError: the input cannot be compiled; one line with the cure.
@@ -67,7 +79,8 @@ def compile(
         require_room(estimate(options), writer.destination.parent)
         cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
         model = open_model(options, cache, report)
-        steps = passes_of(model, options)
+        options = with_stored_codes(options, model.stored)
+        steps = passes_of(model, options, tvm_target)
         check_pass_names(steps, print_ir_after)
         build = make_build(
             model.read,
@@ -81,9 +94,11 @@ def compile(
             print_ir_after=print_ir_after,
             show=show,
         )
+        tensors = build.tensors(model.onnx.parent)
+        chosen = choose_codes(build.plan, tensors, options, cache, report)
         weights = make_weights(
-            build.plan,
-            build.tensors(model.onnx.parent),
+            chosen.plan,
+            chosen.sources,
             cache,
             writer,
             report,
@@ -92,7 +107,12 @@ def compile(
         )
         if model.spec is not None:
             copy_text_files(model.text_files, writer)
-        writer.commit(make_manifest(options, tvm_target, build, weights, model.spec, model.lengths))
+        manifest = make_manifest(options, tvm_target, build, weights, model.spec, model.lengths)
+        manifest = dataclasses.replace(manifest, calibration=chosen.weights)
+        if passport:
+            measured = make_passport(options, manifest, tvm_target, cache, writer, report)
+            manifest = dataclasses.replace(manifest, passport=measured)
+        writer.commit(manifest)
         cache.close()
     if explain is not None:
         for explanation in cache.explanations:
@@ -100,16 +120,24 @@ def compile(
     return writer.destination
 
 
-def passes_of(model: Model, options: CompileOptions) -> tuple[Step, ...]:
+def passes_of(model: Model, options: CompileOptions, target: tvm.target.Target) -> tuple[Step, ...]:
     """Return the passes that a model goes through."""
+    linears = linear_dtype(options.relax_dtype, options.products, target)
     if model.spec is None or model.lengths is None:
-        return graph_pipeline(options.relax_dtype, options.quantization, products=options.products)
+        return graph_pipeline(
+            options.relax_dtype,
+            options.quantization,
+            products=options.products,
+            linears=linears,
+        )
     return glm_pipeline(
         model.spec.layers,
         options.relax_dtype,
         prefill=model.lengths[0],
         quantization=options.quantization,
         products=options.products,
+        linears=linears,
+        stored=stored_matrices(model.stored),
     )
 
 

@@ -6,6 +6,7 @@ refused in one line; what has no effect on a CPU is accepted and listed by `Conf
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, field_validator, model_validator
 
+from tvm_vacc.calibration.options import CalibrationOptions
+from tvm_vacc.calibration.texts_source import TextSource
+from tvm_vacc.config_accuracy import Accuracy, AccuracyOrFalse
+from tvm_vacc.config_calibration import calibration_texts, refuse_calibration
+from tvm_vacc.config_notes import keys_without_effect
 from tvm_vacc.config_schema import (
     Backend,
     CheckpointType,
@@ -62,6 +68,9 @@ class CompileOptions:
         workers: parallel processes of the compiler.
         quantization: what becomes of the weights; None: all are stored as `dtype`.
         products: what linears over 16-bit weights multiply in where the target can choose.
+        texts: what calibration reads, where the quantisation needs one.
+        calibration: how codes are calibrated, where they are.
+        accuracy: how accuracy is measured; None: it is not.
     """
 
     name: str
@@ -77,6 +86,9 @@ class CompileOptions:
     workers: int
     quantization: Quantization | None = None
     products: Products = "bf16"
+    texts: TextSource = dataclasses.field(default_factory=TextSource)
+    calibration: CalibrationOptions = dataclasses.field(default_factory=CalibrationOptions)
+    accuracy: Accuracy | None = dataclasses.field(default_factory=Accuracy)
 
     @property
     def relax_dtype(self) -> str:
@@ -97,7 +109,8 @@ class Config(Section):
         frontend: what is compiled.
         backend: to what.
         workspace: where.
-        dataset: calibration data; accepted, nothing reads it yet.
+        dataset: calibration data; without it, the text in this package.
+        accuracy: how the passport is measured; None where it is to be left out.
     """
 
     name: str
@@ -105,6 +118,7 @@ class Config(Section):
     backend: Backend
     workspace: Workspace
     dataset: Dataset | None = None
+    accuracy: AccuracyOrFalse = Accuracy()
 
     @field_validator("name")
     @classmethod
@@ -126,6 +140,11 @@ class Config(Section):
             message = f"{frontend.model_kwargs.tp} ranks come in a later version"
             raise RefusedError("frontend.model_kwargs.tp", message, "write tp: 1")
         path = frontend.checkpoint
+        refuse_calibration(frontend, self.dataset)
+        quantize = frontend.quantize
+        if frontend.type == "onnx" and quantize is not None and quantize.has_kv8:
+            message = f"{quantize.type}: the KV cache is a checkpoint's, and frontend.type is onnx"
+            raise RefusedError("frontend.quantize.type", message, "write a type without kv8")
         if frontend.type == "huggingface" and not path.is_dir():
             cure = "give the directory that holds config.json and the safetensors files"
             raise RefusedError("frontend.checkpoint", f"no such directory: {path}", cure)
@@ -201,37 +220,15 @@ class Config(Section):
             workers=self.workspace.workers,
             quantization=None if quantize is None else quantize.options,
             products=self.backend.compile.products,
+            texts=calibration_texts(quantize, self.dataset),
+            calibration=CalibrationOptions() if quantize is None else quantize.calibration,
+            accuracy=self.accuracy,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One line for each key that was given and has no effect here."""
-        sections = (
-            ("frontend.model_kwargs", self.frontend.model_kwargs),
-            ("backend.compile", self.backend.compile),
-        )
-        notes = [
-            f"{path}.{key} has no effect: {_NO_EFFECT[key]}"
-            for path, section in sections
-            for key in sorted(section.model_fields_set & _NO_EFFECT.keys())
-        ]
-        if self.frontend.quantize is not None:
-            reasons = self.frontend.quantize.without_effect
-            notes += [
-                f"frontend.quantize.{key} has no effect: {reason}"
-                for key, reason in reasons.items()
-            ]
-        if self.dataset is not None:
-            notes.append("dataset has no effect: rounding to nearest reads no calibration data")
-        return tuple(notes)
-
-
-_NO_EFFECT = {
-    "b2s": "batch rows always run as one sequence",
-    "align_qkv": "one rank holds all KV heads",
-    "data_type": "activations are fp32 on a CPU",
-    "gather_data_vccl_dsp_enable": "there is no accelerator to gather on",
-}
+        return keys_without_effect(self.frontend, self.backend, self.dataset)
 
 
 def load_config(path: Path | str) -> Config:

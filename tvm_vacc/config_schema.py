@@ -14,9 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from tvm_vacc.calibration.texts_source import BUILTIN, TextFormat, TextSource
 from tvm_vacc.config_quantize import Quantize
 from tvm_vacc.config_section import Section
-from tvm_vacc.limits import MAX_CONTEXT, MAX_WORKERS, SEQUENCE_MULTIPLE
+from tvm_vacc.limits import MAX_CONTEXT, MAX_SAMPLES, MAX_WORKERS, SEQUENCE_MULTIPLE
 from tvm_vacc.strict import RefusedError
 
 CheckpointType = Literal["huggingface", "onnx"]
@@ -198,17 +199,38 @@ class Dataset(Section):
 
     Attributes:
         type: only `huggingface` exists.
-        name: `c4` (.json.gz), `ceval` (.zip of csv) or `alpaca` (.json).
-        path: the file, or the directory that holds it.
+        name: `c4` (.json.gz), `ceval` (.zip of csv), `alpaca` (.json) or `text` (.txt, documents
+            separated by blank lines); without it, as the file's name ends.
+        path: the file, or a directory of such files; without it, the text in this package.
         seqlen: tokens a sample.
         nsamples: samples.
+        seed: chooses texts and windows.
     """
 
     type: Literal["huggingface"] = "huggingface"
-    name: Literal["c4", "ceval", "alpaca"]
-    path: UserPath
+    name: TextFormat | None = None
+    path: UserPath | None = None
     seqlen: int = Field(default=512, ge=1, le=MAX_CONTEXT)
-    nsamples: int = Field(default=128, ge=1)
+    nsamples: int = Field(default=128, ge=1, le=MAX_SAMPLES)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _need_a_path(self) -> Dataset:
+        if self.name is not None and self.path is None:
+            cure = "write where the file is; nothing is downloaded"
+            raise RefusedError("path", f"the text of {self.name} is needed", cure)
+        return self
+
+    @property
+    def source(self) -> TextSource:
+        """What calibration reads."""
+        return TextSource(
+            path=self.path or BUILTIN,
+            format=self.name,
+            nsamples=self.nsamples,
+            seqlen=self.seqlen,
+            seed=self.seed,
+        )
 
 
 class Workspace(Section):

@@ -43,6 +43,10 @@ class OnnxError(VaccError):
     """An ONNX file that cannot be read or holds operators that cannot be compiled."""
 
 
+class DatasetError(VaccError):
+    """Calibration data that is missing, damaged, of another format, or too little."""
+
+
 class TargetError(VaccError):
     """A target string that TVM or this plugin cannot take."""
 

@@ -11,7 +11,7 @@ from tvm.ir.instrument import pass_instrument
 from tvm.support import cc
 
 from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
-from tvm_vacc.build_pipeline import build_passes
+from tvm_vacc.build_pipeline import build_passes, plan_passes
 
 COMPILERS = ("g++", "clang++", "c++", "gcc", "clang", "cc")
 """Linkers in order of preference; the objects come from LLVM, so any driver that links will do."""
@@ -40,6 +40,12 @@ def build_kernels(
         executable = tvm.compile(module, target=target)
     progress(total, total)
     return executable
+
+
+def plan_memory(module: tvm.ir.IRModule, target: tvm.target.Target) -> tvm.ir.IRModule:
+    """Return `module` as calls of scheduled kernels in planned memory: what C is printed from."""
+    with target:
+        return plan_passes()(module)
 
 
 @pass_instrument

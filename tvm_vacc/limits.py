@@ -26,6 +26,21 @@ not."""
 MAX_YAML_BYTES: Final = 1 << 20
 """Bytes: a config is small; anything larger is a mistake."""
 
+MAX_SAMPLES: Final = 1 << 16
+"""Calibration samples: GPTQ's authors take 128; more than a few thousand change nothing."""
+
+MAX_DATASET_BYTES: Final = 1 << 30
+"""Bytes of unpacked text read of a shard of c4 (which has 800 MB) in search of long texts."""
+
+MAX_DATASET_TEXT_BYTES: Final = 64 << 20
+"""Bytes of one text, of a text file, and of all csv files of a zip (C-Eval's have 5 MB)."""
+
+MAX_DATASET_MEMBERS: Final = 4096
+"""Members of a zip of calibration data; C-Eval has 52 subjects of three files each."""
+
+MAX_YARDSTICK_BYTES: Final = 16 << 20
+"""Bytes of a text that accuracy is measured on; a few hundred tokens of it are used."""
+
 MAX_CONTEXT: Final = 1 << 20
 """Tokens: GLM-4-9B-chat-1M has the longest context of the family."""
 
@@ -53,6 +68,19 @@ MAX_TEMPLATE_INTEGER: Final = 100_000
 
 CACHED_SMALL_PIECES: Final = 16
 """Graphs, and builds of kernels, that a workspace's cache keeps: a few megabytes each."""
+
+CACHED_CODES: Final = 2
+"""Calibrated codes of a model that a workspace's cache keeps: a byte a weight, hours of work."""
+
+CALIBRATION_MEMORY_BYTES: Final = 1 << 30
+"""Bytes of hidden states that calibration keeps in memory: 128 samples of 512 tokens of a GLM-4-9B
+have as many; more are in a mapped file."""
+
+CALIBRATION_BATCH_TOKENS: Final = 2048
+"""Tokens that calibration runs at once: the gate and up of GLM-4-9B take 224 MB."""
+
+CACHED_REFERENCES: Final = 2
+"""References of accuracy passports that a workspace's cache keeps: 330 MB each for GLM-4-9B."""
 
 PARTIAL_PIECE_SECONDS: Final = 7 * 24 * 3600.0
 """Seconds after which what a killed compile has left is no longer there to be resumed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -15,6 +15,7 @@ from tvm_vacc.errors import ConfigError, OnnxError
 from tvm_vacc.frontend.checkpoint import open_checkpoint, read_spec
 from tvm_vacc.frontend.import_onnx import ImportedModel, import_onnx
 from tvm_vacc.frontend.load_onnx import load_onnx
+from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
 from tvm_vacc.graph_step import make_graph
 from tvm_vacc.limits import SEQUENCE_MULTIPLE
 from tvm_vacc.model_spec import ModelSpec
@@ -36,6 +37,7 @@ class Model:
         text_files: the directory where its tokenizer's files are.
         parts: what its graph depends on, for the key of the kernels.
         read: imports the graph.
+        stored: the matrices that are quantised already, by name.
     """
 
     onnx: Path
@@ -44,6 +46,7 @@ class Model:
     text_files: Path
     parts: dict[str, str]
     read: Callable[[], ImportedModel]
+    stored: dict[str, StoredCodes] = field(default_factory=dict)
 
 
 def open_model(options: CompileOptions, cache: Cache, report: Report) -> Model:
@@ -55,7 +58,7 @@ def open_model(options: CompileOptions, cache: Cache, report: Report) -> Model:
         OnnxError: the graph cannot be read, or belongs to another model than its config.json.
     """
     if options.type == "onnx":
-        return _open_onnx(options)
+        return open_onnx(options)
     checkpoint = open_checkpoint(options.checkpoint)
     lengths = choose_lengths(options, checkpoint.spec)
     path = options.workspace / f"{options.name}.onnx" / "model.onnx"
@@ -65,8 +68,9 @@ def open_model(options: CompileOptions, cache: Cache, report: Report) -> Model:
         spec=checkpoint.spec,
         lengths=lengths,
         text_files=checkpoint.path,
-        parts={"graph": graph},
-        read=lambda: import_onnx(path),
+        parts=graph.parts,
+        read=lambda: import_onnx(path, stored=graph.stored),
+        stored=graph.stored,
     )
 
 
@@ -87,7 +91,8 @@ def choose_lengths(options: CompileOptions, spec: ModelSpec) -> tuple[int, int]:
     return options.prefill or min(DEFAULT_PREFILL, context), context
 
 
-def _open_onnx(options: CompileOptions) -> Model:
+def open_onnx(options: CompileOptions) -> Model:
+    """Read what the model in an .onnx file is. Errors: `open_model`."""
     path = options.checkpoint
     graph = load_onnx(path).graph
     caches = sum(value.name.startswith(PAST) for value in graph.input)

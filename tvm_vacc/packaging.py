@@ -9,7 +9,7 @@ import tvm
 
 from relay_passes.weight_plan import tensors_of
 from schedules.isa import isa_of
-from schedules.linear_bf16_tile import products_in
+from schedules.linear_bf16_tile import products_in, stored_as
 from tvm_vacc.artifact.manifest import Manifest, installed_versions
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.build_step import Build
@@ -56,16 +56,20 @@ def make_manifest(
         spec: of a language model; None for a plain graph.
         lengths: prefill bucket and context in tokens of a language model.
     """
+    isa = isa_of(target)
     common: dict[str, Any] = {
         "name": options.name,
         "target": str(target),
         "dtype": options.dtype,
         "quantization": options.quantization.type if options.quantization else "none",
-        "products": products_in(options.relax_dtype, options.products, isa_of(target)),
+        "products": products_in(
+            stored_as(options.relax_dtype, options.products, isa), options.products, isa
+        ),
         "functions": build.functions,
         "weights": weights,
         "storage": storage_report(build.plan, build.sources),
         "parameters": tuple(tensor.name for tensor in tensors_of(build.plan)),
+        "sources": {t.name: weight.reads for weight in build.plan for t in weight.tensors},
         "passes": build.passes,
         "tools": installed_versions(*TOOLS),
     }

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import tvm
 from tvm import ir, relax
 
 from relay_passes.add_sampler import AddSampler
@@ -16,6 +17,7 @@ from relay_passes.cancel_transposes import CancelTransposes
 from relay_passes.canonicalize import Canonicalize
 from relay_passes.find_positions import FindPositions
 from relay_passes.flatten_tokens import FlattenTokens
+from relay_passes.fuse_dequantize import FuseDequantize
 from relay_passes.fuse_embedding import FuseEmbedding
 from relay_passes.fuse_gqa_attention import FuseGqaAttention
 from relay_passes.fuse_linear import FuseLinear
@@ -24,11 +26,14 @@ from relay_passes.fuse_rope import FuseRope
 from relay_passes.fuse_swiglu import FuseSwiglu
 from relay_passes.pack_weights import PackWeights
 from relay_passes.quantize_embedding import QuantizeEmbedding
-from relay_passes.quantize_linears import QuantizeLinears
+from relay_passes.quantize_linears import QuantizeLinears, StoredMatrix
 from relay_passes.rewrite_kv_cache import RewriteKvCache
 from relay_passes.select_logits import SelectLogits
+from schedules.isa import isa_of
+from schedules.linear_bf16_tile import stored_as
 from tvm_vacc.artifact.manifest import PassReport
 from tvm_vacc.errors import ConfigError, PassError
+from tvm_vacc.frontend.glm_layout import HEAD
 from tvm_vacc.limits import MAX_SEQUENCES
 from tvm_vacc.quantize.scheme import Quantization
 
@@ -58,6 +63,8 @@ def glm_pipeline(
     prefill: int,
     quantization: Quantization | None = None,
     products: str = "bf16",
+    linears: str = "",
+    stored: tuple[StoredMatrix, ...] = (),
 ) -> tuple[Step, ...]:
     """Return the passes of a GLM.
 
@@ -65,30 +72,41 @@ def glm_pipeline(
         layers: of the model.
         dtype: what weights and KV cache are stored as, as Relax spells it.
         prefill: largest number of tokens of one step.
-        quantization: what becomes of the weights; None: all are stored as `dtype`.
+        quantization: what becomes of weights and KV cache; None: all are stored as `dtype`.
         products: what 16-bit weights and caches are multiplied in, `bf16` or `fp32`.
+        linears: what weights of linears that are not quantised are stored as, if not as `dtype`.
+        stored: the matrices whose codes the checkpoint holds.
     """
-    linears = _linears(layers, head=True)
+    counts = _linears(layers, head=True)
+    kv_dtype = "int8" if quantization is not None and quantization.kv8 else dtype
     bounds = {"slots": prefill, "logit_rows": prefill, "kv_lens": MAX_SEQUENCES}
     return (
         Step(Canonicalize()),
         Step(FuseRmsNorm(), (2 * layers + 1,)),
         Step(FuseRope(), (2 * layers,)),
         Step(FuseSwiglu(), (layers,)),
-        Step(FuseLinear(), linears),
+        Step(FuseLinear(), counts),
         Step(FuseEmbedding(), _ONCE),
-        Step(RewriteKvCache(dtype), (layers,)),
+        Step(RewriteKvCache(kv_dtype), (layers,)),
         Step(FuseGqaAttention(products), (layers,)),
         Step(FindPositions()),
         Step(CancelTransposes()),
         Step(SelectLogits(), _ONCE),
         Step(FlattenTokens(), _ONCE),
-        *_glm_quantization(layers, quantization),
-        Step(PackWeights(dtype, products), linears),
+        *_glm_quantization(layers, quantization, stored),
+        Step(PackWeights(dtype, products, linears), counts),
         Step(BundleParams(), _ONCE),
         Step(BoundMemory(bounds), (len(bounds),)),
         Step(AddSampler(), _ONCE),
     )
+
+
+def linear_dtype(dtype: str, products: str, target: tvm.target.Target) -> str:
+    """Return what `target` has linears store where the user asks for `dtype`, as Relax spells it.
+
+    See docs/decisions/0006: fp16 is stored as bf16 where every product would round it to that.
+    """
+    return stored_as(dtype, products, isa_of(target))
 
 
 def _linears(layers: int, *, head: bool) -> tuple[int, ...]:
@@ -97,40 +115,60 @@ def _linears(layers: int, *, head: bool) -> tuple[int, ...]:
     return apart, apart - 2 * layers
 
 
-def _glm_quantization(layers: int, wanted: Quantization | None) -> tuple[Step, ...]:
+def _glm_quantization(
+    layers: int, wanted: Quantization | None, stored: tuple[StoredMatrix, ...]
+) -> tuple[Step, ...]:
     """Return the passes that quantise a GLM; its head and its embedding have keys of their own."""
     if wanted is None:
         return ()
-    head = wanted.head.name if wanted.head else None
-    linears = QuantizeLinears(wanted.scheme.name, wanted.quantizer, wanted.group_size, head)
-    steps = [Step(linears, _linears(layers, head=head is not None))]
+    steps = []
+    if wanted.scheme is not None:
+        head = wanted.head.name if wanted.head else None
+        linears = QuantizeLinears(
+            wanted.scheme.name,
+            wanted.quantizer,
+            wanted.group_size,
+            head,
+            stored,
+            spares_activations=wanted.spares_activations,
+        )
+        expected = _linears(layers, head=head is not None)
+        if stored:
+            adds_head = head is not None and all(matrix.name != HEAD for matrix in stored)
+            expected = (len(stored) + adds_head,)
+        steps.append(Step(linears, expected))
     if wanted.embedding:
         steps.append(Step(QuantizeEmbedding(), _ONCE))
     return tuple(steps)
 
 
 def graph_pipeline(
-    dtype: str, quantization: Quantization | None = None, *, products: str = "bf16"
+    dtype: str,
+    quantization: Quantization | None = None,
+    *,
+    products: str = "bf16",
+    linears: str = "",
 ) -> tuple[Step, ...]:
     """Return the passes of a model that is no language model: what fuses, fuses.
 
     Every linear of it is quantised alike, the last one too.
     """
     quantize: tuple[Step, ...] = ()
-    if quantization is not None:
+    if quantization is not None and quantization.scheme is not None:
         scheme = quantization.scheme.name
-        linears = QuantizeLinears(
+        quantizer = QuantizeLinears(
             scheme, quantization.quantizer, quantization.group_size, head=scheme
         )
         needed = "frontend.quantize is given, and the graph has no linear with a stored weight"
-        quantize = (Step(linears, needed=needed),)
+        quantize = (Step(quantizer, needed=needed),)
     return (
         Step(Canonicalize()),
         Step(FuseRmsNorm()),
         Step(FuseSwiglu()),
+        Step(FuseDequantize()),
         Step(FuseLinear()),
         *quantize,
-        Step(PackWeights(dtype, products)),
+        Step(PackWeights(dtype, products, linears)),
         Step(BundleParams(), _ONCE),
     )
 
@@ -175,7 +213,7 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         module = result.module
         expected = result.matches if step.expected else None  # else `_check` refuses it
-        reports.append(PassReport(step.run.name, result.matches, expected, seconds))
+        reports.append(PassReport(step.run.name, result.matches, expected, seconds, result.note))
         if step.run.name in print_after:
             show(f"# after {step.run.name}\n{module.script()}")
         _check(step, result.matches, module)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import tvm
 
 TAG = "tvm_vacc"
+C_TAG = "tvm_vacc/c"
+"""C99 sources in place of machine code: `tvm_vacc.codegen_c`."""
+
 CONFIG: dict[str, Any] = {"kind": "llvm", "tag": TAG, "keys": [TAG, "cpu"]}
 """The tag's meaning. It names itself, or printing and reparsing a target would lose it."""
 
@@ -29,6 +32,7 @@ def autoload() -> None:
     if TAG in pipeline.PIPELINE_MAP:
         return
     register_tag(TAG, CONFIG)
+    register_tag(C_TAG, {**CONFIG, "kind": "c", "tag": C_TAG})
     stock = pipeline.PIPELINE_MAP["default"]
 
     def dispatch() -> tvm.transform.Pass:
@@ -49,6 +53,11 @@ def autoload() -> None:
 def is_vacc(target: tvm.target.Target | None) -> bool:
     """Tell whether `target` is ours, whatever options were added to the tag."""
     return target is not None and TAG in target.keys
+
+
+def emits_c(target: tvm.target.Target) -> bool:
+    """Tell whether `target` asks for C sources."""
+    return is_vacc(target) and target.kind.name == "c"
 
 
 def vacc_pipeline() -> tvm.transform.Pass:

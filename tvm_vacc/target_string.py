@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_vacc.errors import TargetError, VaccWarning
 from tvm_vacc.safe_io import parse_json
-from tvm_vacc.target import TAG, autoload
+from tvm_vacc.target import C_TAG, TAG, autoload
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -58,6 +58,13 @@ def parse_target(text: str) -> dict[str, Any]:
             composite that contradict each other.
     """
     text = text.strip()
+    if text == C_TAG:
+        return {"tag": C_TAG}
+    if text.startswith(C_TAG):
+        raise TargetError(
+            f"target {text!r}: {C_TAG} takes no options",
+            "give them to the compiler that builds the sources",
+        )
     if text.startswith("{"):
         return _from_json(text)
     names: list[str] = []
@@ -104,7 +111,7 @@ def make_target(text: str) -> Target:
         native = _native_processor()
         config["mattr"] = [*native.pop("mattr"), *config.get("mattr", [])]
         config |= native
-    elif not config.keys() & {"mcpu", "mattr"}:
+    elif config["tag"] == TAG and not config.keys() & {"mcpu", "mattr"}:
         warnings.warn(f"target {text!r}: {GENERIC}", VaccWarning, stacklevel=1)
     try:
         target = Target(config)

@@ -155,20 +155,20 @@ def _cut(weight: PackedWeight, sources: Mapping[str, TensorRef]) -> Iterator[_Pa
 
 
 def _can_be_cut(weight: PackedWeight, used: Mapping[str, TensorRef]) -> bool:
-    matrices = [used[source.name] for source in weight.sources]
-    rows = [ref.shape[0] for ref in matrices]
+    if any(len(ref.shape) != 2 for ref in used.values()):
+        return False
+    rows = [used[source.name].shape[0] for source in weight.sources]
     chosen = bool(weight.scales) and rows == [used[s.name].shape[0] for s in weight.scales]
     round_to_nearest = (
         weight.quantized is not None and weight.quantized.quantizer == ROUND_TO_NEAREST
     )
     independent = weight.quantized is None or chosen or round_to_nearest
     contiguous = not any(source.transposed for source in (*weight.sources, *weight.scales))
-    is_matrix = all(len(ref.shape) == 2 for ref in used.values())
     once = len(used) == len(weight.sources) + len(weight.scales)
     units = _units(sum(rows))
     whole_units = all(tensor.shape[0] in units for tensor in weight.tensors)
     is_long = sum(rows) > CUT_ROWS
-    return is_long and independent and contiguous and is_matrix and once and whole_units
+    return is_long and independent and contiguous and once and whole_units
 
 
 def _units(rows: int) -> dict[int, int]:

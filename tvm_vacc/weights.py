@@ -12,6 +12,7 @@ from relay_passes.weight_plan import (
     LINEAR,
     LINEAR_INT4,
     LINEAR_INT8,
+    LINEAR_INT8_SUMS,
     Kind,
     PackedWeight,
     Source,
@@ -34,6 +35,9 @@ Quantizer = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 QUANTIZERS: dict[str, Quantizer] = {ROUND_TO_NEAREST: round_to_nearest}
 """What chooses codes, by the name in the plan."""
 
+
+_FP16_ROUNDING = np.float32(2.0**-11)
+"""Largest relative error of rounding to fp16, where it has its full precision."""
 
 _SHORT_NAMES = {relax: short for short, relax in RELAX_DTYPES.items()}
 
@@ -67,7 +71,8 @@ def storage_report(
     alike: dict[tuple[Kind, str, str, int], list[PackedWeight]] = {}
     for weight in plan:
         how = weight.quantized
-        stored_as = _SHORT_NAMES[weight.tensors[0].dtype] if how is None else how.scheme
+        dtype = weight.tensors[0].dtype
+        stored_as = _SHORT_NAMES.get(dtype, dtype) if how is None else how.scheme
         quantizer = "" if how is None else how.quantizer
         grouped = how is not None and SCHEMES[how.scheme].weight_bits < 8
         group_size = how.group_size if how is not None and grouped else 0
@@ -107,13 +112,37 @@ def _stored_codes(
     """Read codes and scales that were chosen before."""
     codes = _joined(weight.sources, sources)
     scales = _joined(weight.scales, sources).astype(np.float32)
-    if codes.dtype != np.int8 or not np.isfinite(scales).all():
+    if scales.ndim < 2:  # one number, or one a channel
+        scales = np.broadcast_to(scales.reshape(-1, 1), (len(codes), 1))
+    how = weight.quantized
+    assert how is not None
+    scheme = SCHEMES[how.scheme]
+    if fault := _fault(codes, scales, scheme.weight_bits):
         files = ", ".join(sorted({str(sources[name].file) for name in weight.reads}))
         raise CheckpointError(
-            f"{files}: the codes of {weight.name} are {codes.dtype}, or a scale is not finite",
-            "codes are int8 and scales finite: download or convert it again",
+            f"{files}: {weight.name} holds {fault}", "download the file or quantise it again"
         )
-    return codes, scales
+    groups = scheme.groups(codes.shape[1], how.group_size)
+    return codes, np.broadcast_to(scales, (len(codes), groups))
+
+
+def _fault(codes: np.ndarray, scales: np.ndarray, bits: int) -> str:
+    """Return what the kernels cannot hold of codes and scales; empty where they can."""
+    if codes.dtype != np.int8:
+        return f"codes of {codes.dtype}, which must be int8"
+    if not np.isfinite(scales).all():
+        return "a scale that is not finite"
+    if bits == 8:
+        return ""
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+    if low < -8 or high > 7:
+        return f"codes from {low} to {high}, and those of 4 bits end at -8 and 7"
+    with np.errstate(over="ignore"):
+        error = np.abs(scales.astype(np.float16).astype(np.float32) - scales)
+    # What counts is the error beside the channel's other weights: scales of zeros may be tiny.
+    if (error > np.abs(scales).max(axis=1, keepdims=True) * _FP16_ROUNDING).any():
+        return "a scale beyond fp16, as which those of 4 bits are stored"
+    return ""
 
 
 def _packed_codes(
@@ -121,6 +150,8 @@ def _packed_codes(
 ) -> tuple[np.ndarray, ...]:
     if weight.layout == LINEAR_INT8:
         return pack_linear_int8(codes), scales[:, 0].copy()
+    if weight.layout == LINEAR_INT8_SUMS:
+        return pack_linear_int8(codes), scales[:, 0].copy(), codes.sum(axis=1, dtype=np.int32)
     if weight.layout == LINEAR_INT4:
         assert weight.quantized is not None
         return pack_linear_int4(codes, scales, weight.quantized.group_size)

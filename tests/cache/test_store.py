@@ -13,8 +13,8 @@ import pytest
 
 from tvm_vacc.artifact.manifest import FileEntry
 from tvm_vacc.cache.key import Key
-from tvm_vacc.cache.store import WEIGHTS, Cache
-from tvm_vacc.limits import CACHED_SMALL_PIECES, PARTIAL_PIECE_SECONDS
+from tvm_vacc.cache.store import REFERENCE, WEIGHTS, Cache
+from tvm_vacc.limits import CACHED_REFERENCES, CACHED_SMALL_PIECES, PARTIAL_PIECE_SECONDS
 from tvm_vacc.safe_io import sha256_file
 
 KEY = Key({"dtype": "bf16", "target": "llvm"})
@@ -111,6 +111,16 @@ def test_of_small_pieces_the_last_used_stay(tmp_path: Path) -> None:
     assert len(left) == CACHED_SMALL_PIECES - 1
     assert "2" in left
     assert "3" not in left
+
+
+def test_of_references_fewer_stay(tmp_path: Path) -> None:
+    keys = [Key({"n": str(index)}) for index in range(CACHED_REFERENCES + 2)]
+    for index, key in enumerate(keys):
+        use(tmp_path, key, kind=REFERENCE)
+        os.utime(file_of(tmp_path, key, REFERENCE).parent, (index, index))
+    use(tmp_path, keys[-1], kind=REFERENCE)
+    left = [key for key in keys if file_of(tmp_path, key, REFERENCE).exists()]
+    assert left == keys[-CACHED_REFERENCES:]
 
 
 def begin(root: Path, artefact: str, key: Key) -> Path:

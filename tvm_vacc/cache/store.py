@@ -4,6 +4,9 @@
       graph/<key>/      model.onnx
       kernels/<key>/    model.so, build.json
       weights/<key>/    weights.safetensors
+      codes/<key>/      layer.0000.safetensors, layer.0000.json, ...: what calibration chose
+      reference/<key>/  yardstick.npz, logits.npy, hidden.*.npy
+      passport/<key>/   accuracy.json
       names/<artefact>.json   the keys that each artefact was last made of, for --explain
 
 A piece is prepared in ``<key>.part`` and renamed when it is whole, with ``piece.json`` beside its
@@ -34,7 +37,12 @@ from tvm_vacc.artifact.manifest import FileEntry
 from tvm_vacc.cache.explain import Explanation, explain
 from tvm_vacc.cache.key import Key
 from tvm_vacc.errors import ArtifactError
-from tvm_vacc.limits import CACHED_SMALL_PIECES, PARTIAL_PIECE_SECONDS
+from tvm_vacc.limits import (
+    CACHED_CODES,
+    CACHED_REFERENCES,
+    CACHED_SMALL_PIECES,
+    PARTIAL_PIECE_SECONDS,
+)
 from tvm_vacc.safe_io import fsync_directory, inside, read_json, sha256_file
 from tvm_vacc.strict import parse
 
@@ -43,6 +51,15 @@ DIRECTORY = ".tvm_vacc_cache"
 
 WEIGHTS = "weights"
 """The kind of piece that is large, and goes when no artefact holds it."""
+
+REFERENCE = "reference"
+"""The kind of piece that is large, and that no artefact holds: few are kept."""
+
+CODES = "codes"
+"""The kind of piece that calibration makes: as large as the weights, and dear."""
+
+_KEPT = {CODES: CACHED_CODES, REFERENCE: CACHED_REFERENCES}
+"""Pieces of a kind that are kept, where they are not small."""
 
 _RECORD = "piece.json"
 _OWNER = "artefact.txt"
@@ -134,7 +151,7 @@ class Cache:
         """Lend a piece, under its lock: ready, or to be made and finished by the caller.
 
         Args:
-            kind: `graph`, `kernels` or `weights`.
+            kind: `graph`, `kernels`, `codes`, `weights`, `reference` or `passport`.
             key: what it is made of.
             label: what it is called; default: its kind.
             fresh: why it must be made anew, if it must.
@@ -188,7 +205,8 @@ class Cache:
         gone = [path for path in pieces if path.suffix == ".part"]
         finished = [path for path in pieces if path.suffix != ".part"]
         if kind.name != WEIGHTS:
-            finished = sorted(finished, key=_last_use, reverse=True)[CACHED_SMALL_PIECES:]
+            kept = _KEPT.get(kind.name, CACHED_SMALL_PIECES)
+            finished = sorted(finished, key=_last_use, reverse=True)[kept:]
         for path in [*gone, *finished]:
             lock = kind / f"{path.name.removesuffix('.part')}.lock"
             with suppress(BlockingIOError), file_lock(lock, wait=False):

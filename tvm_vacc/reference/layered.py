@@ -81,7 +81,7 @@ class LayeredGlm:
             layer = GlmDecoderLayer(self._config, index)
         prefix = f"model.layers.{index}."
         weights = {
-            name: _read(self.checkpoint.tensors[prefix + name]).to(self.device)
+            name: torch.from_numpy(self.checkpoint.read(prefix + name)).to(self.device)
             for name in layer.state_dict()
         }
         layer.load_state_dict(weights, assign=True)
@@ -118,6 +118,10 @@ class LayeredGlm:
     def head_parts(self) -> Iterator[Tensor]:
         """Yield the head's weights in parts `[rows, hidden]` fp32, from the first row on."""
         head = self.checkpoint.tensors.get(HEAD, self.checkpoint.tensors[EMBEDDING])
+        if HEAD in self.checkpoint.stored:  # its codes are scattered: whole, then
+            whole = torch.from_numpy(self.checkpoint.read(HEAD))
+            yield from (part.to(self.device) for part in whole.split(HEAD_ROWS))
+            return
         for start in range(0, self.spec.vocab, HEAD_ROWS):
             yield _read(head.rows(start, start + HEAD_ROWS)).to(self.device)
 

@@ -13,7 +13,13 @@ from relay_passes.bundle_params import ENTRY, BundleParams
 from relay_passes.weight_plan import read_plan
 from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.pipeline import Step, check_pass_names, graph_pipeline, run_pipeline
+from tvm_vacc.pipeline import (
+    Step,
+    check_pass_names,
+    graph_pipeline,
+    linear_dtype,
+    run_pipeline,
+)
 from tvm_vacc.relay import explain
 from tvm_vacc.relay.bound_weights import BoundModule, bind_weights, main_of
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
@@ -80,14 +86,20 @@ def build(
     )
 
 
-def chosen_steps(options: VaccOptions) -> list[Step]:
+def chosen_steps(options: VaccOptions, target: tvm.target.Target | None = None) -> list[Step]:
     """Return the passes that the current pass context asks for.
+
+    Args:
+        options: of the context.
+        target: what for, where it is known: fp16 is stored as bf16 where it is multiplied so.
 
     Raises:
         ConfigError: `options` names a pass that there is not.
     """
     context = tvm.transform.PassContext.current()
-    steps = graph_pipeline(RELAX_DTYPES[options.dtype])
+    dtype = RELAX_DTYPES[options.dtype]
+    linears = linear_dtype(dtype, "bf16", target) if target else dtype
+    steps = graph_pipeline(dtype, linears=linears)
     check_pass_names(steps, options.print_ir_after)
     left_out = set(map(str, context.disabled_pass))
     return [
@@ -102,7 +114,7 @@ def _run_passes(bound: BoundModule, target: tvm.target.Target) -> ir.IRModule:
     if not is_vacc(target):
         return BundleParams().apply(bound.module).module
     options = current_options()
-    steps = chosen_steps(options)
+    steps = chosen_steps(options, target)
     return run_pipeline(bound.module, steps, print_after=options.print_ir_after)[0]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
-from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
+from tvm_vacc.artifact.kernel_files import BYTECODE, C_BUILD, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.errors import ArtifactError, RequestError
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
@@ -38,8 +38,13 @@ def load_executable(directory: Path) -> VirtualMachine:
     """Return a virtual machine on the kernels in `directory`.
 
     Raises:
-        ArtifactError: neither form is there, or TVM cannot load it.
+        ArtifactError: neither form is there, the artefact is C sources, or TVM cannot load it.
     """
+    if (directory / C_BUILD).exists():
+        raise ArtifactError(
+            f"{directory}: holds C sources for another toolchain, no code for this machine",
+            "build them with cmake, or compile the model for the target tvm_vacc",
+        )
     try:
         if (library := directory / SHARED_LIBRARY).exists():
             module = _load_library(library)

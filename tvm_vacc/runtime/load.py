@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.artifact.mapped_weights import map_weights
 from tvm_vacc.artifact.store import open_artifact
 from tvm_vacc.errors import ArtifactError
@@ -29,19 +30,29 @@ def load(path: str | Path, threads: int | None = None) -> Model | Graph:
     artifact = open_artifact(path)
     manifest = artifact.manifest
     set_threads(threads)
-    machine = load_executable(artifact.path)
+    loaded = load_files(artifact.path, manifest)
+    artifact.require_unchanged()
+    return loaded
+
+
+def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
+    """Load the kernels and weights in `directory`, which `manifest` describes; checks no hash.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    machine = load_executable(directory)
     tensors = {
         name: tensor
         for file in manifest.weights
-        for name, tensor in map_weights(artifact.file(file)).items()
+        for name, tensor in map_weights(directory / file).items()
     }
     missing = [name for name in manifest.parameters if name not in tensors]
     if missing:
         raise ArtifactError(
-            f"{artifact.path}: the weight {missing[0]} is missing", "compile the model again"
+            f"{directory}: the weight {missing[0]} is missing", "compile the model again"
         )
     weights = [tensors[name].to_tvm() for name in manifest.parameters]
-    artifact.require_unchanged()
     if manifest.kind == "graph":
-        return Graph(artifact.path, manifest, machine, weights)
-    return Model(artifact.path, manifest, machine, weights)
+        return Graph(directory, manifest, machine, weights)
+    return Model(directory, manifest, machine, weights)

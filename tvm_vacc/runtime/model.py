@@ -23,6 +23,10 @@ from tvm_vacc.runtime.session import Session
 from tvm_vacc.runtime.tensors import Arguments
 from tvm_vacc.runtime.tokenizer import Tokenizer
 
+PREFILL_STEP = 512
+"""Tokens of a prompt a step, at most: kernels are at their peak, and activations are a quarter of
+those of 2048 tokens."""
+
 
 class Model:
     """A loaded artefact of a language model.
@@ -93,8 +97,8 @@ class Model:
             return self._forward(*arguments, self.params)
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
-        """Append `tokens` in chunks of the compiled size; return the last logits ``[1, vocab]``."""
-        chunk = self.prefill_tokens
+        """Append `tokens` in chunks of `PREFILL_STEP`; return the last logits ``[1, vocab]``."""
+        chunk = min(self.prefill_tokens, PREFILL_STEP)
         for start in range(0, len(tokens), chunk):
             logits = self.step([Row(sequence, list(tokens[start : start + chunk]))])
         return logits

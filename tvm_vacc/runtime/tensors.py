@@ -15,7 +15,7 @@ from tvm_vacc.errors import RequestError
 def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
     """Copy `array` to a tensor of its own; bfloat16 included, which dlpack of NumPy lacks."""
     tensor = tvm.runtime.empty(array.shape, str(array.dtype))
-    tensor.copyfrom(np.ascontiguousarray(array))
+    tensor.copyfrom(np.asarray(array, order="C"))  # ascontiguousarray gives scalars a dimension
     return tensor
 
 
