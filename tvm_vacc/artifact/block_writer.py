@@ -3,7 +3,7 @@
 Linux (ext4 since 6.16, XFS, btrfs) caches a file in pieces as large as the writes that made it, and
 maps a piece of 2 MiB that stands at a multiple of 2 MiB by one entry. Weights that were written
 tensor by tensor, each at its own offset, stay in small pages until they leave the cache, and
-kernels read those 3 to 20 % more slowly.
+kernels read those more slowly.
 """
 
 from __future__ import annotations
