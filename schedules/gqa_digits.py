@@ -20,13 +20,9 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from schedules.float_bits import ROUNDING_MAGIC, ROUNDING_MAGIC_BITS
 from schedules.gqa_product import LeftRows, Product
-from schedules.int8_rows import (
-    ROUNDING_MAGIC,
-    ROUNDING_MAGIC_BITS,
-    inverse_scale,
-    largest_magnitude,
-)
+from schedules.int8_rows import inverse_scale, largest_magnitude
 from schedules.isa import Isa
 from schedules.registers import LANES, Accumulators, reduce_lanes, register, splat, vector
 

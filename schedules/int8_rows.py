@@ -8,6 +8,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from schedules.float_bits import INFINITY_BITS, MAGNITUDE_BITS, NAN_BITS
 from schedules.registers import LANES, reduce_lanes, register, splat, vector
 
 INT8_LEVELS = 127
@@ -16,14 +17,7 @@ INT8_LEVELS = 127
 SMALLEST = 1e-30
 """Rows whose magnitudes are all smaller count as zeros: their inverse scale would overflow."""
 
-ROUNDING_MAGIC = 12582912.0
-"""1.5 * 2**23: adding it rounds half to even and leaves the integer in the low bits."""
-
-ROUNDING_MAGIC_BITS = 0x4B400000
-"""The bits of that number: the bits of the sum less these are the integer."""
-
 _FLOATS, _INTEGERS = f"float32x{LANES}", f"int32x{LANES}"
-_MAGNITUDE_BITS, _INFINITY_BITS, _NAN_BITS = 0x7FFFFFFF, 0x7F800000, 0x7FC00000
 
 
 def largest_magnitude(values: Iterable[tirx.Expr]) -> tirx.Buffer:
@@ -33,7 +27,7 @@ def largest_magnitude(values: Iterable[tirx.Expr]) -> tirx.Buffer:
     """
 
     def magnitude(x: tirx.Expr) -> tirx.Expr:
-        return T.reinterpret(_INTEGERS, x) & splat(T.int32(_MAGNITUDE_BITS))
+        return T.reinterpret(_INTEGERS, x) & splat(T.int32(MAGNITUDE_BITS))
 
     def larger(a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
         return T.reinterpret(_FLOATS, T.max(magnitude(a), magnitude(b)))
@@ -44,7 +38,7 @@ def largest_magnitude(values: Iterable[tirx.Expr]) -> tirx.Buffer:
         T.buffer_store(largest, larger(largest[vector(0)], value), [vector(0)])
     largest = reduce_lanes(largest[vector(0)], larger)
     bits = T.reinterpret(_INTEGERS, largest[vector(0)])
-    finite = T.Select(bits < splat(T.int32(_INFINITY_BITS)), bits, splat(T.int32(_NAN_BITS)))
+    finite = T.Select(bits < splat(T.int32(INFINITY_BITS)), bits, splat(T.int32(NAN_BITS)))
     T.buffer_store(largest, T.reinterpret(_FLOATS, finite), [vector(0)])
     return largest
 

@@ -9,8 +9,9 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.float_bits import INFINITY_BITS, MAGNITUDE_BITS, ROUNDING_MAGIC
 from schedules.hadamard import emit_hadamard
-from schedules.int8_rows import INT8_LEVELS, ROUNDING_MAGIC, inverse_scale, largest_magnitude
+from schedules.int8_rows import INT8_LEVELS, inverse_scale, largest_magnitude
 from schedules.kv_cache import (
     WORD_VALUES,
     CodePlace,
@@ -84,8 +85,8 @@ def _narrow(x: tirx.Expr, dtype: str) -> tirx.Expr:
     replaced by the usual one first.
     """
     if dtype == "bfloat16":
-        magnitude = T.reinterpret("uint32", x) & T.uint32(0x7FFFFFFF)
-        x = T.Select(magnitude > T.uint32(0x7F800000), T.float32("nan"), x)
+        magnitude = T.reinterpret("uint32", x) & T.uint32(MAGNITUDE_BITS)
+        x = T.Select(magnitude > T.uint32(INFINITY_BITS), T.float32("nan"), x)
     return T.cast(x, dtype)
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from schedules.float_bits import INFINITY_BITS, MAGNITUDE_BITS, NAN_BITS, ROUNDING_MAGIC
+from schedules.int8_rows import SMALLEST
 from schedules.lanes import like, shift, spread
 from schedules.parallel import for_each, for_lanes
 from schedules.registers import LANES, vector
@@ -33,17 +35,8 @@ from schedules.scratch import scratch
 LEVELS = {1: 127, 2: 32639}
 """Largest integer by bytes a value; 32639 is 127 * 256 + 127, the largest of two signed bytes."""
 
-SMALLEST = 1e-30
-"""Smaller amax count as zero: their inverse would overflow."""
-
 LINE = 64
 """Bytes of a cache line."""
-
-_ROUNDING_MAGIC = 12582912.0
-"""1.5 * 2**23: adding it rounds half to even and leaves the integer in the low bits."""
-
-_INFINITY_BITS = 0x7F800000
-_NAN_BITS = 0x7FC00000
 
 
 @dataclass(frozen=True)
@@ -158,7 +151,7 @@ def _scale(x: Any, token: Any, result: QuantizedActivations) -> Any:
     def compare(k: Any) -> None:
         value = x[token, k]
         int_type = like(value, "int32")
-        magnitude = tirx.reinterpret(int_type, value) & tirx.const(0x7FFFFFFF, int_type)
+        magnitude = tirx.reinterpret(int_type, value) & tirx.const(MAGNITUDE_BITS, int_type)
         at = _place(k)
         T.buffer_store(largest, T.max(largest[at], magnitude), [at])
 
@@ -166,8 +159,8 @@ def _scale(x: Any, token: Any, result: QuantizedActivations) -> Any:
     bits = T.bind(_reduce(largest, T.max))
     amax = T.bind(tirx.reinterpret("float32", bits))
     levels = T.float32(LEVELS[result.planes])
-    finite = bits < T.int32(_INFINITY_BITS)
-    nan = tirx.reinterpret("float32", T.int32(_NAN_BITS))
+    finite = bits < T.int32(INFINITY_BITS)
+    nan = tirx.reinterpret("float32", T.int32(NAN_BITS))
     T.buffer_store(result.scales, T.Select(finite, amax / levels, nan), [token])
     present = tirx.all(finite, amax >= T.float32(SMALLEST))
     divisor = T.Select(present, amax, T.float32(1))
@@ -193,7 +186,7 @@ def _quantize_group(
             unused = tirx.const(32 - bits, int_type)
             return (code[at] << unused) >> unused
 
-        rounded = value * spread(inverse, value) + tirx.const(_ROUNDING_MAGIC, value.ty)
+        rounded = value * spread(inverse, value) + tirx.const(ROUNDING_MAGIC, value.ty)
         T.buffer_store(code, tirx.reinterpret(int_type, rounded), [at])
         parts = [signed(8)]
         if planes == 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from schedules.float_bits import ROUNDING_MAGIC
 from schedules.registers import LANES
 
 # Minimax in the relative error of 2^r = 1 + r P(r) for |r| <= 1/2: 1e-7 with rounding.
@@ -15,8 +16,6 @@ _POLYNOMIAL = (
     6.9314698e-1,
     1.0,
 )
-# 1.5 * 2^23: adding it rounds a small float to an integer in the mantissa's low bits.
-_ROUNDING_MAGIC = 12582912.0
 _MANTISSA_BITS = 23
 _LOWEST = -125.0
 
@@ -39,6 +38,6 @@ def exp2(x: tirx.Expr) -> tirx.Expr:
     # The shift leaves the integer's low bits, where the exponent stands: 2^r * 2^n.
     exponent = tirx.reinterpret(int_type, shifted) << tirx.const(_MANTISSA_BITS, int_type)
     power = tirx.reinterpret(float_type, tirx.reinterpret(int_type, polynomial) + exponent)
-    power = tirx.Let(rest, x - (shifted - number(_ROUNDING_MAGIC)), power)
-    power = tirx.Let(shifted, x + number(_ROUNDING_MAGIC), power)
+    power = tirx.Let(rest, x - (shifted - number(ROUNDING_MAGIC)), power)
+    power = tirx.Let(shifted, x + number(ROUNDING_MAGIC), power)
     return tirx.Select(x < number(_LOWEST), number(0.0), power)

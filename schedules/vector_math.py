@@ -9,6 +9,7 @@ from typing import Any
 
 from tvm import tirx
 
+from schedules.float_bits import ROUNDING_MAGIC, ROUNDING_MAGIC_BITS
 from schedules.isa import Isa
 
 # Cephes expf (Stephen Moshier): exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2.
@@ -24,9 +25,6 @@ _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # Beyond these, exp is 0 or infinity in fp32 whatever the rounding (subnormals included).
 _EXP_LOWEST, _EXP_HIGHEST = -104.0, 89.0
-# 1.5 * 2^23: adding it rounds a small float to an integer in the mantissa's low bits.
-_ROUNDING_MAGIC = 12582912.0
-_ROUNDING_MAGIC_BITS = 0x4B400000
 
 
 def exp(x: Any) -> tirx.Expr:
@@ -63,12 +61,12 @@ def exp(x: Any) -> tirx.Expr:
     # The order of operands lets NaN through: a comparison with it is false.
     bounded = tirx.Select(x < number(_EXP_LOWEST), number(_EXP_LOWEST), x)
     bounded = tirx.Select(bounded > number(_EXP_HIGHEST), number(_EXP_HIGHEST), bounded)
-    whole = shifted - number(_ROUNDING_MAGIC)
+    whole = shifted - number(ROUNDING_MAGIC)
     bindings = [
         (clamped, bounded),
-        (shifted, clamped * number(_LOG2_E) + number(_ROUNDING_MAGIC)),
+        (shifted, clamped * number(_LOG2_E) + number(ROUNDING_MAGIC)),
         (rest, clamped - whole * number(_LN2_HIGH) - whole * number(_LN2_LOW)),
-        (exponent, tirx.reinterpret(int_type, shifted) - integer(_ROUNDING_MAGIC_BITS)),
+        (exponent, tirx.reinterpret(int_type, shifted) - integer(ROUNDING_MAGIC_BITS)),
     ]
     for var, value in reversed(bindings):
         result = tirx.Let(var, value, result)
