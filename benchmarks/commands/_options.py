@@ -39,6 +39,16 @@ json_option = click.option(
     help="The file to write the results to.",
 )
 
+peers_option = click.option(
+    "--peer",
+    "peers",
+    nargs=3,
+    multiple=True,
+    metavar="ADAPTER PYTHON MODEL",
+    help="Another program: its adapter (as llama_cpp, or openvino:group=4096), the interpreter "
+    "that has it, what it loads; may be given several times.",
+)
+
 plot_option = click.option(
     "--plot",
     "plot_file",

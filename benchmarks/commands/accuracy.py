@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.commands._options import arguments, json_option, threads_option
+from benchmarks.commands._options import arguments, json_option, peers_option, threads_option
 
 TYPES = ("fp16", "bf16", "w8a16", "w8a8", "w4a16")
 
@@ -32,14 +32,7 @@ TYPES = ("fp16", "bf16", "w8a16", "w8a8", "w4a16")
     show_default=True,
     help="Of what a quantised type leaves: the KV cache, the head, the embedding.",
 )
-@click.option(
-    "--peer",
-    "peers",
-    nargs=3,
-    multiple=True,
-    metavar="ADAPTER PYTHON MODEL",
-    help="Another program, as in the command model; may be given several times.",
-)
+@peers_option
 @click.option(
     "--windows",
     type=click.IntRange(min=1),

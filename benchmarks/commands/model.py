@@ -10,6 +10,7 @@ import click
 from benchmarks.commands._options import (
     arguments,
     json_option,
+    peers_option,
     plot_option,
     rounds_option,
     threads_option,
@@ -68,15 +69,7 @@ class Numbers(click.ParamType):
     show_default=True,
     help="Tokens of prompts.",
 )
-@click.option(
-    "--peer",
-    "peers",
-    nargs=3,
-    multiple=True,
-    metavar="ADAPTER PYTHON MODEL",
-    help="Another program: its adapter (as llama_cpp, or openvino:group=4096), the interpreter "
-    "that has it, what it loads; may be given several times.",
-)
+@peers_option
 @click.option(
     "--starts",
     type=click.IntRange(min=1),
