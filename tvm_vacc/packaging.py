@@ -9,13 +9,14 @@ import tvm
 
 from relay_passes.weight_plan import tensors_of
 from schedules.isa import isa_of
-from schedules.linear_bf16_tile import products_in, stored_as
+from schedules.linear_bf16_tile import products_in
 from tvm_vacc.artifact.manifest import Manifest, installed_versions
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.build_step import Build
 from tvm_vacc.config import CompileOptions
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.model_spec import ModelSpec
+from tvm_vacc.pipeline import linear_dtype
 from tvm_vacc.weights import storage_report
 
 TEXT_FILES = (
@@ -56,14 +57,15 @@ def make_manifest(
         spec: of a language model; None for a plain graph.
         lengths: prefill bucket and context in tokens of a language model.
     """
-    isa = isa_of(target)
     common: dict[str, Any] = {
         "name": options.name,
         "target": str(target),
         "dtype": options.dtype,
         "quantization": options.quantization.type if options.quantization else "none",
         "products": products_in(
-            stored_as(options.relax_dtype, options.products, isa), options.products, isa
+            linear_dtype(options.relax_dtype, options.products, target),
+            options.products,
+            isa_of(target),
         ),
         "functions": build.functions,
         "weights": weights,
