@@ -280,7 +280,7 @@ class ExpressionPrinter:
             right = self._operand_of(expr.b, type(expr))
         if hoisted:  # the right side must not be computed where the left decides
             raise self.refuse("a binding in a condition")
-        return f"{left} {'&&' if is_and else '||'} {right}", CHOICE + is_and * 0
+        return f"{left} {'&&' if is_and else '||'} {right}", CHOICE
 
     def _operand_of(self, expr: Any, kind: type) -> str:
         """Operands of ``&&`` and ``||``: the same operator goes on without parentheses."""

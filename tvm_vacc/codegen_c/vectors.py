@@ -95,21 +95,18 @@ class VectorFunctions:
 
     def gather(self, ctype: CType, indices: CType) -> str:
         """``gather(base, indices)``."""
-        self.type(indices)
-        self.type(ctype)
-        self._functions.add(
-            f"VACC_GATHER({ctype.suffix}, {ctype.scalar}, {indices.suffix}, {ctype.lanes})"
-        )
-        return f"vacc_gather_{ctype.suffix}_{indices.suffix}"
+        return self._indexed("gather", ctype, indices)
 
     def scatter(self, ctype: CType, indices: CType) -> str:
         """``scatter(base, indices, value)``."""
+        return self._indexed("scatter", ctype, indices)
+
+    def _indexed(self, action: str, ctype: CType, indices: CType) -> str:
         self.type(indices)
         self.type(ctype)
-        self._functions.add(
-            f"VACC_SCATTER({ctype.suffix}, {ctype.scalar}, {indices.suffix}, {ctype.lanes})"
-        )
-        return f"vacc_scatter_{ctype.suffix}_{indices.suffix}"
+        arguments = f"{ctype.suffix}, {ctype.scalar}, {indices.suffix}, {ctype.lanes}"
+        self._functions.add(f"VACC_{action.upper()}({arguments})")
+        return f"vacc_{action}_{ctype.suffix}_{indices.suffix}"
 
     def shuffle(self, ctype: CType, source: CType) -> str:
         """``shuffle(vectors, lanes)``: the lanes of the vectors are counted on."""
