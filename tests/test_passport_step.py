@@ -116,28 +116,31 @@ def test_verify_finds_what_is_stated(
     assert float(here) == pytest.approx(float(stated), rel=1e-4)
 
 
-def copy_with(artefact: Path, copy: Path, manifest: Manifest) -> Path:
-    """Copy an artefact and describe the copy anew, its files' hashes included."""
+@pytest.fixture
+def copy(artefact: Path, tmp_path: Path) -> Path:
+    """An artefact that a test may change."""
+    return shutil.copytree(artefact, tmp_path / "copy")
+
+
+def describe(copy: Path, manifest: Manifest) -> None:
+    """Describe a changed artefact anew, its files' hashes included."""
     files = {
         name: FileEntry(sha256_file(copy / name), (copy / name).stat().st_size)
         for name in manifest.files
     }
     changed = dataclasses.replace(manifest, files=files)
     (copy / "manifest.json").write_text(changed.to_json(), "utf-8")
-    return copy
 
 
 def test_a_damaged_weight_is_found_though_every_hash_is_right(
     tvmc: Tvmc,  # noqa: F811
-    artefact: Path,
-    tmp_path: Path,
+    copy: Path,
 ) -> None:
-    copy = shutil.copytree(artefact, tmp_path / "copy")
     manifest = read_manifest(copy / "manifest.json")
     made_of = ("model.layers.1.mlp.down_proj.weight",)
     name = next(name for name, sources in manifest.sources.items() if sources == made_of)
     damage(copy / "weights.safetensors", name)
-    copy_with(artefact, copy, manifest)
+    describe(copy, manifest)
     assert tvmc("inspect", copy, "--verify")[0] == 0
     code, _, err = tvmc("verify", copy)
     assert code == 4
@@ -159,12 +162,10 @@ def damage(path: Path, name: str) -> None:
 
 def test_an_artefact_without_a_passport_cannot_be_verified(
     tvmc: Tvmc,  # noqa: F811
-    artefact: Path,
-    tmp_path: Path,
+    copy: Path,
 ) -> None:
-    copy = shutil.copytree(artefact, tmp_path / "copy")
     manifest = read_manifest(copy / "manifest.json")
-    copy_with(artefact, copy, dataclasses.replace(manifest, passport=None))
+    describe(copy, dataclasses.replace(manifest, passport=None))
     code, _, err = tvmc("verify", copy)
     assert code == 4
     assert err.startswith(f"Error: {copy}: has no accuracy passport; compile it again")
@@ -172,14 +173,12 @@ def test_an_artefact_without_a_passport_cannot_be_verified(
 
 def test_what_was_not_measured_is_measured_by_verify(
     tvmc: Tvmc,  # noqa: F811
-    artefact: Path,
-    tmp_path: Path,
+    copy: Path,
 ) -> None:
-    copy = shutil.copytree(artefact, tmp_path / "copy")
     manifest = read_manifest(copy / "manifest.json")
     assert manifest.passport is not None
     unmeasured = dataclasses.replace(manifest.passport, accuracy=None, note="it is for riscv64")
-    copy_with(artefact, copy, dataclasses.replace(manifest, passport=unmeasured))
+    describe(copy, dataclasses.replace(manifest, passport=unmeasured))
     code, out, _ = tvmc("verify", copy)
     assert code == 0
     assert "The manifest states nothing to hold this against: it is for riscv64." in out

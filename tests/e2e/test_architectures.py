@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,7 +25,8 @@ from transformers import (
 import tvm_vacc
 from tvm_vacc.runtime.graph import Graph
 
-Make = Callable[[], tuple[nn.Module, torch.Tensor]]
+Made = tuple[nn.Module, torch.Tensor]
+Make = Callable[[], Made]
 
 
 class Logits(nn.Module):
@@ -80,7 +82,7 @@ class ResNet(nn.Sequential):
         )
 
 
-def bert() -> tuple[nn.Module, torch.Tensor]:
+def bert() -> Made:
     config = BertConfig(
         vocab_size=99,
         hidden_size=48,
@@ -92,7 +94,7 @@ def bert() -> tuple[nn.Module, torch.Tensor]:
     return Logits(BertModel(config), "last_hidden_state"), torch.randint(0, 99, (2, 11))
 
 
-def vit() -> tuple[nn.Module, torch.Tensor]:
+def vit() -> Made:
     config = ViTConfig(
         image_size=24,
         patch_size=8,
@@ -105,8 +107,8 @@ def vit() -> tuple[nn.Module, torch.Tensor]:
     return Logits(ViTForImageClassification(config), "logits"), torch.randn(2, 3, 24, 24)
 
 
-def llama() -> tuple[nn.Module, torch.Tensor]:
-    config = LlamaConfig(
+def decoder(config_of: Callable[..., Any], model_of: Callable[..., nn.Module]) -> Made:
+    config = config_of(
         vocab_size=99,
         hidden_size=48,
         num_hidden_layers=2,
@@ -114,24 +116,19 @@ def llama() -> tuple[nn.Module, torch.Tensor]:
         num_key_value_heads=2,
         intermediate_size=80,
     )
-    model = Logits(LlamaForCausalLM(config), "logits", use_cache=False)
+    model = Logits(model_of(config), "logits", use_cache=False)
     return model, torch.randint(0, 99, (1, 11))
 
 
-def qwen() -> tuple[nn.Module, torch.Tensor]:
-    config = Qwen2Config(
-        vocab_size=99,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=80,
-    )
-    model = Logits(Qwen2ForCausalLM(config), "logits", use_cache=False)
-    return model, torch.randint(0, 99, (1, 11))
+def llama() -> Made:
+    return decoder(LlamaConfig, LlamaForCausalLM)
 
 
-def resnet() -> tuple[nn.Module, torch.Tensor]:
+def qwen() -> Made:
+    return decoder(Qwen2Config, Qwen2ForCausalLM)
+
+
+def resnet() -> Made:
     model = ResNet()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):  # as trained: no mean of 0, no variance of 1
