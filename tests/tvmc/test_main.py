@@ -159,7 +159,7 @@ def blocking(*names: str) -> str:
 
 
 def test_the_runtime_needs_no_extra() -> None:
-    modules = ["runtime.load", "tvmc.main", *(f"tvmc.{name}" for name in SUBCOMMANDS)]
+    modules = ["runtime.load", "tvmc.main", *(f"tvmc.commands.{name}" for name in SUBCOMMANDS)]
     imports = "import " + ", ".join(f"tvm_vacc.{name}" for name in modules)
     code = blocking(*main_module.COMPILE_MODULES) + imports
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -1,1 +1,1 @@
-"""The `tvmc` command: one file a subcommand, thin."""
+"""The `tvmc` command: subcommands in `commands`, and what they share."""

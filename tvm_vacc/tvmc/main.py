@@ -18,14 +18,14 @@ import click
 
 from tvm_vacc import __version__
 from tvm_vacc.errors import ConfigError, MissingExtraError, VaccError, VaccWarning
-from tvm_vacc.tvmc.chat import chat
-from tvm_vacc.tvmc.compare import compare
-from tvm_vacc.tvmc.compile import compile_command
-from tvm_vacc.tvmc.generate import generate
-from tvm_vacc.tvmc.inspect import inspect
-from tvm_vacc.tvmc.profile import profile
-from tvm_vacc.tvmc.run import run
-from tvm_vacc.tvmc.verify import verify
+from tvm_vacc.tvmc.commands.chat import chat
+from tvm_vacc.tvmc.commands.compare import compare
+from tvm_vacc.tvmc.commands.compile import compile_command
+from tvm_vacc.tvmc.commands.generate import generate
+from tvm_vacc.tvmc.commands.inspect import inspect
+from tvm_vacc.tvmc.commands.profile import profile
+from tvm_vacc.tvmc.commands.run import run
+from tvm_vacc.tvmc.commands.verify import verify
 
 EXIT_NO_SUBCOMMAND = 1
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h

@@ -31,7 +31,7 @@ sys.exit(code)
 READY = "\x1b[?2004h"
 """Asks the terminal to mark what is pasted: the prompt waits for input. (The prompt's own text is
 drawn with moves of the cursor between.)"""
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Terminal:

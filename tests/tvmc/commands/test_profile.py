@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.tvmc.commands.test_run import inputs  # noqa: F401 # a fixture
 from tests.tvmc.conftest import Tvmc
 from tests.tvmc.fakes import FakeGraph, FakeModel
-from tests.tvmc.test_run import inputs  # noqa: F401 # a fixture
 from tvm_vacc.errors import RequestError
 from tvm_vacc.runtime import profile
 from tvm_vacc.runtime.profile import KernelProfile, Profile

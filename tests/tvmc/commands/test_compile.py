@@ -12,7 +12,7 @@ import tvm_vacc
 from tests.tvmc.conftest import Tvmc
 from tests.tvmc.fakes import fake_compiler
 
-compile_module = importlib.import_module("tvm_vacc.tvmc.compile")
+compile_module = importlib.import_module("tvm_vacc.tvmc.commands.compile")
 
 
 @pytest.fixture

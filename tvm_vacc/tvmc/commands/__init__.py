@@ -1,0 +1,1 @@
+"""The subcommands, one a file, thin; `tvmc.compile` and its like are the Python API above."""
