@@ -18,6 +18,7 @@ from tests.tvmc.conftest import Tvmc, tvmc  # noqa: F401 # a fixture
 from tvm_vacc import passport_step
 from tvm_vacc.artifact.manifest import FileEntry, Manifest, read_manifest
 from tvm_vacc.artifact.passport import Passport
+from tvm_vacc.artifact.processor import Processor
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.child_process import ChildEndedError
 from tvm_vacc.config import Config
@@ -26,6 +27,7 @@ from tvm_vacc.passport.yardstick import YARDSTICK_FILE, Predictions
 from tvm_vacc.runtime.model import Model
 from tvm_vacc.runtime.tokenizer import Tokenizer
 from tvm_vacc.safe_io import sha256_file
+from tvm_vacc.target import processor_of
 from tvm_vacc.target_string import make_target
 
 TOKENS = 90
@@ -222,10 +224,14 @@ def test_a_text_that_is_too_short_is_refused_before_the_reference_runs(
         tvm_vacc.compile(config_of(checkpoint, workspace, text=str(text)))
 
 
-def test_a_processor_that_lacks_something_is_named() -> None:
-    assert passport_step._why_not_here(make_target("tvm_vacc -mcpu=native")) == ""
-    arm = make_target("tvm_vacc -mtriple=aarch64-linux-gnu -mcpu=neoverse-n1")
-    assert "it is compiled for aarch64, this machine is" in passport_step._why_not_here(arm)
+def test_code_for_another_processor_is_not_measured() -> None:
+    plain = Manifest(name="x", kind="graph", target="tvm_vacc", dtype="fp32")
+    assert "C sources" in passport_step._why_not_here(plain)
+    foreign = dataclasses.replace(plain, processor=Processor("s390x-linux-gnu", ()))
+    assert "it is compiled for s390x-linux-gnu" in passport_step._why_not_here(foreign)
+    native = processor_of(make_target("tvm_vacc -mcpu=native"))
+    here = dataclasses.replace(plain, processor=native)
+    assert passport_step._why_not_here(here) == ""
 
 
 @pytest.mark.parametrize(("number", "is_noted"), [(4, True), (11, False)])

@@ -110,7 +110,7 @@ def compile(
         manifest = make_manifest(options, tvm_target, build, weights, model.spec, model.lengths)
         manifest = dataclasses.replace(manifest, calibration=chosen.weights)
         if passport:
-            measured = make_passport(options, manifest, tvm_target, cache, writer, report)
+            measured = make_passport(options, manifest, cache, writer, report)
             manifest = dataclasses.replace(manifest, passport=measured)
         writer.commit(manifest)
         cache.close()

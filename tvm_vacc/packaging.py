@@ -17,6 +17,7 @@ from tvm_vacc.config import CompileOptions
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.pipeline import linear_dtype
+from tvm_vacc.target import processor_of
 from tvm_vacc.weights import storage_report
 
 TEXT_FILES = (
@@ -61,6 +62,7 @@ def make_manifest(
         "name": options.name,
         "target": str(target),
         "dtype": options.dtype,
+        "processor": processor_of(target),
         "quantization": options.quantization.type if options.quantization else "none",
         "products": products_in(
             linear_dtype(options.relax_dtype, options.products, target),

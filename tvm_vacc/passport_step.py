@@ -7,8 +7,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import tvm
-from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_triple
 
 from tvm_vacc.artifact.manifest import FileEntry, Manifest
 from tvm_vacc.artifact.passport import Accuracy, Passport
@@ -30,7 +28,6 @@ from tvm_vacc.passport.yardstick import (
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.runtime.tokenizer import TOKENIZER_FILE, Tokenizer
 from tvm_vacc.safe_io import sha256_file
-from tvm_vacc.target import emits_c
 
 _RESULT = "accuracy.json"
 _FP16_MAX = float(np.finfo(np.float16).max)
@@ -50,7 +47,6 @@ def why_no_passport(options: CompileOptions) -> str:
 def make_passport(
     options: CompileOptions,
     manifest: Manifest,
-    target: tvm.target.Target,
     cache: Cache,
     writer: ArtifactWriter,
     report: Report,
@@ -61,8 +57,8 @@ def make_passport(
 
     Args:
         options: what the user asked for.
-        manifest: of the artefact, but for the passport.
-        target: what it was compiled for; where that is not this machine, nothing is measured.
+        manifest: of the artefact, but for the passport. Where its processor is not this machine's,
+            nothing is measured.
         cache: keeps the reference, and what was measured.
         writer: of the artefact, whose kernels and weights are in it.
         report: takes the progress.
@@ -94,7 +90,7 @@ def make_passport(
             _make_reference(checkpoint, text, piece, report)
         place = piece.place(YARDSTICK_FILE, writer.directory / YARDSTICK_FILE)
         writer.adopt(YARDSTICK_FILE, place)
-        note = _why_not_here(target)
+        note = _why_not_here(manifest)
         accuracy: Accuracy | None = None
         if not note:
             try:
@@ -167,19 +163,11 @@ def _reference_key(checkpoint: Checkpoint, text: Text) -> Key:
     )
 
 
-def _why_not_here(target: tvm.target.Target) -> str:
-    """Return why code for `target` cannot run on this machine; empty where it may."""
-    if emits_c(target):
+def _why_not_here(manifest: Manifest) -> str:
+    """Return why an artefact's code cannot run on this machine; empty where it may."""
+    if manifest.processor is None:
         return "it is C sources for another toolchain"
-    host = str(llvm_get_system_triple()).partition("-")[0]
-    architecture = str(target.attrs.get("mtriple", host)).partition("-")[0]
-    if architecture != host:
-        return f"it is compiled for {architecture}, this machine is {host}"
-    found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
-    there = {str(feature): bool(value) for feature, value in found.items()}
-    needed = map(str, llvm_get_cpu_features(target))
-    lacking = sorted(feature for feature in needed if not there.get(feature, True))
-    return f"this machine's processor lacks {', '.join(lacking)}" if lacking else ""
+    return manifest.processor.why_not_here()
 
 
 def _warn_of_fp16(accuracy: Accuracy, name: str) -> None:

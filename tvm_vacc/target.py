@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tvm
 
+    from tvm_vacc.artifact.processor import Processor
+
 TAG = "tvm_vacc"
 C_TAG = "tvm_vacc/c"
 """C99 sources in place of machine code: `tvm_vacc.codegen_c`."""
@@ -58,6 +60,24 @@ def is_vacc(target: tvm.target.Target | None) -> bool:
 def emits_c(target: tvm.target.Target) -> bool:
     """Tell whether `target` asks for C sources."""
     return is_vacc(target) and target.kind.name == "c"
+
+
+def triple_of(target: tvm.target.Target) -> str:
+    """Return the triple that LLVM compiles `target` for: this machine's where it names none."""
+    from tvm.target.codegen import llvm_get_system_triple
+
+    return str(target.attrs.get("mtriple", llvm_get_system_triple()))
+
+
+def processor_of(target: tvm.target.Target) -> Processor | None:
+    """Return what code for `target` needs to run, by LLVM's tables; None for C sources."""
+    from tvm.target.codegen import llvm_get_cpu_features
+
+    from tvm_vacc.artifact.processor import Processor
+
+    if emits_c(target):
+        return None
+    return Processor.of(triple_of(target), map(str, llvm_get_cpu_features(target)))
 
 
 def vacc_pipeline() -> tvm.transform.Pass:

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from tvm_vacc.artifact.calibration import CalibratedWeight
 from tvm_vacc.artifact.passport import Passport
+from tvm_vacc.artifact.processor import Processor
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.safe_io import read_json
 from tvm_vacc.strict import parse
@@ -123,6 +124,7 @@ class Manifest:
         kind: `causal_lm` generates text; `graph` maps inputs to outputs.
         target: the TVM target it was compiled for, as `str(target)` or JSON.
         dtype: `fp16`, `bf16` or `fp32`: what weights that are not quantised are stored as.
+        processor: what the code needs to run; None for C sources.
         quantization: `none`, or a type of `frontend.quantize.type`.
         products: what linears over weights that are not quantised multiply in.
         functions: names that the compiled module exports.
@@ -151,6 +153,7 @@ class Manifest:
     kind: Literal["causal_lm", "graph"]
     target: str
     dtype: str
+    processor: Processor | None = None
     quantization: str = "none"
     products: Literal["bf16", "fp32"] = "fp32"
     functions: tuple[str, ...] = ()

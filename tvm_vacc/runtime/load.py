@@ -24,7 +24,8 @@ def load(path: str | Path, threads: int | None = None) -> Model | Graph:
         A `Model` for a language model, a `Graph` for any other.
 
     Raises:
-        ArtifactError: the artefact is missing, damaged, or of another format version.
+        ArtifactError: the artefact is missing, damaged, of another format version, or for another
+            processor.
         RequestError: `threads` is out of range.
     """
     artifact = open_artifact(path)
@@ -39,8 +40,11 @@ def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
     """Load the kernels and weights in `directory`, which `manifest` describes; checks no hash.
 
     Raises:
-        ArtifactError: a file is missing or damaged.
+        ArtifactError: a file is missing or damaged, or the code is for another processor.
     """
+    processor = manifest.processor
+    if processor is not None and (obstacle := processor.why_not_here()):
+        raise ArtifactError(f"{directory}: cannot run here: {obstacle}", processor.cure())
     machine = load_executable(directory)
     tensors = {
         name: tensor

@@ -13,6 +13,7 @@ from tvm_vacc.tvmc._options import artefact_argument
 if TYPE_CHECKING:
     from tvm_vacc.artifact.calibration import CalibratedWeight
     from tvm_vacc.artifact.manifest import Manifest, TensorSpec
+    from tvm_vacc.artifact.processor import Processor
 
 
 @click.command(short_help="Show what an artefact is and holds.")
@@ -54,6 +55,7 @@ def _show(manifest: Manifest) -> None:
             "name": manifest.name,
             "kind": manifest.kind,
             "target": manifest.target,
+            "runs on": _processor(manifest.processor),
             "dtype": manifest.dtype,
             "quantization": manifest.quantization,
             "products": manifest.products,
@@ -84,6 +86,14 @@ def _show(manifest: Manifest) -> None:
         ("file", "size", "sha256"),
         [(name, decimal(file.bytes), file.sha256[:12]) for name, file in manifest.files.items()],
     )
+
+
+def _processor(processor: Processor | None) -> str | None:
+    """Return the triple and the features that code needs; None where there is no code."""
+    if processor is None:
+        return None
+    needed = ", ".join(processor.features)
+    return f"{processor.triple} with {needed}" if needed else processor.triple
 
 
 def _calibration(weights: tuple[CalibratedWeight, ...]) -> str:

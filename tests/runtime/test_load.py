@@ -1,0 +1,42 @@
+"""Artefacts whose code another processor runs are refused before anything of it is loaded."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+import tvm_vacc
+from tvm_vacc.artifact.manifest import Manifest
+from tvm_vacc.artifact.processor import Processor
+from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.errors import ArtifactError
+
+
+@pytest.mark.parametrize("names", [("model.so",), ("kernels.ll", "bytecode.ro")])
+@pytest.mark.parametrize(
+    ("processor", "obstacle"),
+    [
+        (Processor("riscv64-linux-gnu", ()), "it is compiled for riscv64-linux-gnu, this machine"),
+        (
+            Processor(f"{platform.machine()}-linux-gnu", ("a-feature-of-the-future",)),
+            "this machine's processor lacks a-feature-of-the-future",
+        ),
+    ],
+)
+def test_code_for_another_processor_is_never_loaded(
+    names: tuple[str, ...], processor: Processor, obstacle: str, tmp_path: Path
+) -> None:
+    with ArtifactWriter(tmp_path / "foreign") as writer:
+        for name in names:
+            (writer.directory / name).write_bytes(b"would not load")
+        writer.commit(
+            Manifest(name="x", kind="graph", target="t", dtype="fp32", processor=processor)
+        )
+    with pytest.raises(ArtifactError) as caught:
+        tvm_vacc.load(writer.destination)
+    text = str(caught.value)
+    assert text.startswith(f"{writer.destination}: cannot run here: {obstacle}")
+    assert "-mcpu=native" in text
+    assert "\n" not in text
