@@ -14,6 +14,7 @@ from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
 from tvm_vacc.cache.store import DIRECTORY, Cache
 from tvm_vacc.calibrate_step import choose_codes
+from tvm_vacc.codegen_c.hand_off import write_hand_off
 from tvm_vacc.config import CompileOptions, Config, load_config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.estimate import estimate, require_room
@@ -30,6 +31,7 @@ from tvm_vacc.pipeline import (
 )
 from tvm_vacc.progress import Report
 from tvm_vacc.stored_codes import stored_matrices, with_stored_codes
+from tvm_vacc.target import emits_c
 from tvm_vacc.target_string import make_target
 from tvm_vacc.weights_step import make_weights
 
@@ -108,6 +110,8 @@ def compile(
         if model.spec is not None:
             copy_text_files(model.text_files, writer)
         manifest = make_manifest(options, tvm_target, build, weights, model.spec, model.lengths)
+        if emits_c(tvm_target):
+            write_hand_off(writer.directory, manifest)
         manifest = dataclasses.replace(manifest, calibration=chosen.weights)
         if passport:
             measured = make_passport(options, manifest, cache, writer, report)

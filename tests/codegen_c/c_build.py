@@ -25,6 +25,15 @@ def need(compiler: str) -> str:
     return found
 
 
+def need_option(compiler: str, flags: str, directory: Path) -> None:
+    """Skip the test where the compiler cannot link a program with `flags`."""
+    source = directory / "empty.c"
+    source.write_text("int main(void) { return 0; }\n")
+    command = [need(compiler), *flags.split(), str(source), "-o", str(directory / "empty")]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"{compiler} {flags} does not link on this machine")
+
+
 def build(
     compiler: str, sources: Sequence[Path], output: Path, *options: str, shared: bool = True
 ) -> Path:
@@ -53,3 +62,22 @@ def arguments_type(header: str, function: str) -> type[ctypes.Structure]:
         for item in declared
     ]
     return type(function, (ctypes.Structure,), {"_fields_": fields})
+
+
+def build_with_cmake(
+    package: Path, directory: Path, *options: str, compiler: str = "gcc", flags: str = ""
+) -> Path:
+    """Build a package through its own CMakeLists.txt; return the directory of the programs."""
+    warnings = "-Wall -Wextra -Werror -pedantic"
+    configure = [
+        need("cmake"),
+        f"-S{package}",
+        f"-B{directory}",
+        f"-DCMAKE_C_COMPILER={need(compiler)}",
+        f"-DCMAKE_C_FLAGS={warnings} {flags}",
+        *options,
+    ]
+    for command in (configure, [need("cmake"), "--build", str(directory)]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return directory

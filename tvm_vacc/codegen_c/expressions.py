@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import singledispatchmethod
 from typing import Any
 
-import numpy as np
 from tvm import ir
 from tvm.ir.prim import expr as prim
 from tvm.sym import Analyzer
@@ -16,6 +15,7 @@ from tvm_vacc.codegen_c.c_types import CType, c_type, c_type_of
 from tvm_vacc.codegen_c.calls import CLASSIFY, MATH, PREFETCH
 from tvm_vacc.codegen_c.lines import Line, Names
 from tvm_vacc.codegen_c.memory import ADDRESS_OF, Pointer
+from tvm_vacc.codegen_c.numbers import number
 from tvm_vacc.codegen_c.vectors import VectorFunctions
 from tvm_vacc.errors import TargetError
 
@@ -491,24 +491,6 @@ class ExpressionPrinter:
         _print.register(_kind)(_floor_division)
     for _kind in (prim.And, prim.Or):
         _print.register(_kind)(_logical)
-
-
-def number(value: float, ctype: CType) -> str:
-    """Return a float constant that C reads back exactly."""
-    if value != value:
-        return "NAN"
-    if value in (float("inf"), float("-inf")):
-        return "INFINITY" if value > 0 else "-INFINITY"
-    if ctype.base == "float64":
-        return repr(value)
-    with np.errstate(over="ignore"):
-        narrow = np.float32(value)
-    if np.isinf(narrow):
-        return "INFINITY" if value > 0 else "-INFINITY"
-    text = np.format_float_scientific(narrow, trim="0") if narrow else "0.0"
-    if 1e-4 <= abs(narrow) < 1e7:
-        text = np.format_float_positional(narrow, trim="0")
-    return f"{text}f"
 
 
 def is_one(expr: Any) -> bool:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tvm import ir, relax
 from tvm.ir.prim import expr as prim
 from tvm.sym.analyzer import ConstIntBound
 
 from tvm_vacc.codegen_c.c_types import CType, c_type
-from tvm_vacc.codegen_c.expressions import ExpressionPrinter, number
+from tvm_vacc.codegen_c.constants import print_constant
+from tvm_vacc.codegen_c.expressions import ExpressionPrinter
 from tvm_vacc.codegen_c.kernel import Kernel
 from tvm_vacc.codegen_c.lines import Line, Names, render, without_unused
+from tvm_vacc.codegen_c.signature import Signature, Tensor
 from tvm_vacc.codegen_c.vectors import VectorFunctions
 
 UPPER_BOUNDS = "tir_var_upper_bound"
-ALIGNMENT = 64
 
 _PLAIN_ALIASES = ("relax.reshape", "relax.memory.view")
 
@@ -27,12 +27,12 @@ class Graph:
     """A Relax function as C.
 
     Attributes:
-        declarations: what goes into the header: its struct of arguments, and prototypes.
+        signature: its arguments.
         text: its definition, constants before it.
         kernels: names of the kernels that it calls, in the order of the first calls.
     """
 
-    declarations: str
+    signature: Signature
     text: str
     kernels: tuple[str, ...]
 
@@ -65,7 +65,7 @@ class GraphPrinter:
         self.e = ExpressionPrinter(name, VectorFunctions(), self.names)
         self.values: dict[Any, _Value] = {}
         self.lines: list[Line] = []
-        self.members: list[str] = []
+        self.signature = Signature(name)
         self.storages: list[tuple[str, str]] = []  # name, bytes
         self.constants: list[str] = []
         self.outputs: dict[Any, _Value] = {}
@@ -88,7 +88,7 @@ class GraphPrinter:
                 raise self.e.refuse(f"a binding of the kind {type(binding).__name__}")
             self._binding(binding.var, binding.value)
         self._return()
-        return Graph(self._declarations(), self._definition(), tuple(self.called))
+        return Graph(self.signature, self._definition(), tuple(self.called))
 
     # ---- arguments ----
 
@@ -99,11 +99,10 @@ class GraphPrinter:
             name = self.names.exactly(dim.name)
             self.e.variables[dim] = name
             self.e.analyzer.update(dim, ConstIntBound(0, ConstIntBound.POS_INF), True)
-            most = bounds.get(dim.name)
-            note = f" /* at most {int(most)} */" if most is not None else ""
-            self.members.append(f"int64_t {name};{note}")
+            most = int(bounds[dim.name]) if dim.name in bounds else None
+            self.signature.add_dim(name, most)
             self._line(f"const int64_t {name} = arguments->{name};", defines=name)
-            above = f" || {name} > {int(most)}" if most is not None else ""
+            above = f" || {name} > {most}" if most is not None else ""
             self._line(f"if ({name} < 0{above}) {{", {name})
             self._line("    return VACC_BAD_SIZE;")
             self._line("}")
@@ -113,23 +112,19 @@ class GraphPrinter:
         ty = parameter.ty
         if isinstance(ty, relax.TupleType):
             count = len(ty.fields)
-            self.members.append(
-                f"void *const *{name}; /* {count} tensors; the order is the manifest's */"
-            )
+            self.signature.add_bundle(name, count)
             self.values[parameter] = _Value(
                 fields=tuple(_Value(f"arguments->{name}[{index}]") for index in range(count))
             )
             return
-        ctype, shape = self._tensor(ty)
-        self.members.append(f"const {ctype.scalar} *{name}; /* [{shape}] */")
+        self.signature.add_input(self._tensor(name, ty))
         self.values[parameter] = _Value(f"arguments->{name}")
 
-    def _tensor(self, ty: Any) -> tuple[CType, str]:
+    def _tensor(self, name: str, ty: Any) -> Tensor:
         if not isinstance(ty, relax.TensorType) or ty.shape is None:
             raise self.e.refuse(f"a value of the type {ty}")
-        return c_type(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype), ", ".join(
-            self.e.index(dim) for dim in ty.shape
-        )
+        ctype = c_type(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype)
+        return Tensor(name, ctype, tuple(self.e.index(dim) for dim in ty.shape))
 
     # ---- the body ----
 
@@ -140,9 +135,8 @@ class GraphPrinter:
         returned = definitions.get(result, result)
         self.results = list(returned.fields) if isinstance(returned, relax.Tuple) else [result]
         for position, item in enumerate(self.results):
-            ctype, shape = self._tensor(item.ty)
             name = self.names.exactly("output" if len(self.results) == 1 else f"output{position}")
-            self.members.append(f"{ctype.scalar} *{name}; /* [{shape}], written */")
+            self.signature.add_output(self._tensor(name, item.ty))
             source = item
             while isinstance(definitions.get(source), relax.Var) or _is_alias(
                 definitions.get(source)
@@ -150,10 +144,6 @@ class GraphPrinter:
                 value = definitions[source]
                 source = value if isinstance(value, relax.Var) else value.args[0]
             self.outputs.setdefault(source, _Value(f"arguments->{name}"))
-        self.written: dict[int, str] = {
-            position: f"arguments->{'output' if len(self.results) == 1 else f'output{position}'}"
-            for position in range(len(self.results))
-        }
 
     def _find_hints(self, bindings: list[Any]) -> None:
         """Name tensors after the kernels that write them."""
@@ -177,10 +167,12 @@ class GraphPrinter:
         if not value.text.startswith("arguments->"):
             self.values[var] = value
             return
-        ctype, shape = self._tensor(var.ty)
         name = self.names.exactly(var.name)
+        tensor = self._tensor(name, var.ty)
         self._line(
-            f"{ctype.scalar} *const {name} = {value.text}; /* [{shape}] */", value.uses, name
+            f"{tensor.ctype.scalar} *const {name} = {value.text}; /* [{tensor.shape}] */",
+            value.uses,
+            name,
         )
         self.values[var] = _Value(name, uses=frozenset([name]))
 
@@ -195,17 +187,17 @@ class GraphPrinter:
             self.values[var] = self._value(call.args[0])
         elif name == "relax.memory.alloc_storage":
             [size] = call.args[0].values
-            self.values[var] = self._storage("storage", self.e.index(size))
+            self.values[var] = self._storage(self.e.index(size))
         elif name == "relax.memory.alloc_tensor":
-            storage, offset, _shape, dtype = call.args[:4]
-            self._tensor_in(var, self._value(storage), int(offset.value), dtype.value)
+            storage, offset = call.args[:2]
+            self._tensor_in(var, self._value(storage), int(offset.value))
         elif name == "relax.builtin.alloc_tensor":
             self._unplanned(var, call.args[0].values, c_type(call.args[1].value))
         else:
             raise self.e.refuse(f"a call of {name}")
 
-    def _storage(self, prefix: str, size: str) -> _Value:
-        name = self.names.numbered(prefix)
+    def _storage(self, size: str) -> _Value:
+        name = self.names.numbered("storage")
         self.storages.append((name, size))
         return _Value(name, uses=frozenset([name]))
 
@@ -216,14 +208,15 @@ class GraphPrinter:
         size: Any = prim.IntImm("int64", ctype.scalar_bytes)
         for dim in dims:
             size = size * dim
-        self._tensor_in(var, self._storage("storage", self.e.index(size)), 0, ctype.base)
+        self._tensor_in(var, self._storage(self.e.index(size)), 0)
 
-    def _tensor_in(self, var: Any, storage: _Value, offset: int, dtype: Any) -> None:
-        ctype, shape = self._tensor(var.ty)
+    def _tensor_in(self, var: Any, storage: _Value, offset: int) -> None:
         name = self.names.numbered(self.hints.get(var, "tensor") + "_")
+        tensor = self._tensor(name, var.ty)
+        scalar = tensor.ctype.scalar
         place = f"({storage.text} + {offset})" if offset else storage.text
         self._line(
-            f"{ctype.scalar} *const {name} = ({ctype.scalar} *)(void *){place}; /* [{shape}] */",
+            f"{scalar} *const {name} = ({scalar} *)(void *){place}; /* [{tensor.shape}] */",
             storage.uses,
             name,
         )
@@ -251,22 +244,17 @@ class GraphPrinter:
             return self._constant(expr.value.numpy())
         raise self.e.refuse(f"an expression of the kind {type(expr).__name__}")
 
-    def _constant(self, array: np.ndarray) -> _Value:
+    def _constant(self, array: Any) -> _Value:
         name = self.names.numbered(f"{self.name}_constant")
-        ctype = c_type(str(array.dtype))
-        self.constants.append(
-            f"static const {ctype.scalar} {name}[{array.size}] = "
-            f"{{ /* [{', '.join(map(str, array.shape))}] */\n{_values(array, ctype)}}};\n"
-        )
+        self.constants.append(print_constant(name, array))
         return _Value(name)
 
     def _return(self) -> None:
         """Copy what is returned and was not computed in place: an input, or a tensor twice."""
-        for position, item in enumerate(self.results):
-            target, value = self.written[position], self._value(item)
+        for output, item in zip(self.signature.outputs, self.results, strict=True):
+            target, value = f"arguments->{output.name}", self._value(item)
             if value.text != target:
-                ctype, _ = self._tensor(item.ty)
-                size: Any = prim.IntImm("int64", ctype.scalar_bytes)
+                size: Any = prim.IntImm("int64", output.ctype.scalar_bytes)
                 for dim in item.ty.shape:
                     size = size * dim
                 self._line(
@@ -279,16 +267,6 @@ class GraphPrinter:
         self.lines.append(Line(text, 1, everything, defines))
 
     # ---- the text ----
-
-    def _declarations(self) -> str:
-        members = "".join(f"    {member}\n" for member in self.members)
-        return (
-            f"struct {self.name}_arguments {{\n{members}}};\n\n"
-            f"/* Bytes of workspace that {self.name} needs for such arguments. */\n"
-            f"size_t {self.name}_workspace(const struct {self.name}_arguments *arguments);\n\n"
-            f"/* Returns a vacc_status. The workspace is aligned to {ALIGNMENT} bytes. */\n"
-            f"int {self.name}(const struct {self.name}_arguments *arguments, void *workspace);\n"
-        )
 
     def _definition(self) -> str:
         lines = without_unused(self._with_storages())
@@ -356,14 +334,3 @@ def _dims(function: Any) -> list[Any]:
 
 def _words(text: str) -> set[str]:
     return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
-
-
-def _values(array: np.ndarray, ctype: CType) -> str:
-    """Return the elements of a constant, some on each line."""
-    if ctype.is_half:
-        words = [f"0x{item:04x}" for item in array.ravel().view(np.uint16)]
-    elif ctype.is_float:
-        words = [number(float(item), ctype) for item in array.ravel()]
-    else:
-        words = [str(int(item)) for item in array.ravel()]
-    return "".join(f"    {', '.join(words[i : i + 8])},\n" for i in range(0, len(words), 8))

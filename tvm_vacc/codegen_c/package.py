@@ -8,14 +8,14 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from tvm_vacc.artifact.kernel_files import C_BUILD
 from tvm_vacc.codegen_c.graph import Graph, GraphPrinter
 from tvm_vacc.codegen_c.kernel import Kernel, print_kernel
 from tvm_vacc.codegen_c.lower import lower_kernels
+from tvm_vacc.codegen_c.run_header import RUN_HEADER, run_header
 from tvm_vacc.codegen_c.vectors import VectorFunctions
 from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
 
-RUNTIME_FILES = ("vacc.h", "vacc.c")
+RUNTIME_FILES = ("vacc.h", "vacc_lanes.h", "vacc.c")
 OTHER_FAMILY = "other"
 """Kernels that TVM made of operators that are not ours."""
 
@@ -25,9 +25,10 @@ _PREFIX = "vacc_"
 def c_sources(module: tvm.ir.IRModule) -> dict[str, str]:
     """Return the texts of the files, by name.
 
-    ``vacc.h`` and ``vacc.c`` are the same for every model; ``vacc_vectors.h`` lists the vector
-    types it needs, ``vacc_kernels.h`` the kernels, ``kernels_<family>.c`` holds those of an
-    operator, ``vacc_model.h`` and ``vacc_model.c`` the functions that call them.
+    `RUNTIME_FILES` are the same for every model; ``vacc_vectors.h`` lists the vector types it
+    needs, ``vacc_kernels.h`` the kernels, ``kernels_<family>.c`` holds those of an operator,
+    ``vacc_model.h`` and ``vacc_model.c`` the functions that call them, and ``vacc_run.h`` what an
+    example program must know of a graph that has one function.
 
     Args:
         module: scheduled, with its memory planned (`tvm_vacc.build_pipeline.planned`).
@@ -64,7 +65,8 @@ def c_sources(module: tvm.ir.IRModule) -> dict[str, str]:
             ['#include "vacc_kernels.h"\n#include "vacc_vectors.h"\n', *texts]
         )
     sources.update(_model(graphs))
-    sources[C_BUILD] = _cmake([name for name in sources if name.endswith(".c")])
+    if len(graphs) == 1:
+        sources[RUN_HEADER] = run_header(graphs[0].signature)
     return sources
 
 
@@ -79,7 +81,10 @@ def write_sources(module: tvm.ir.IRModule, directory: Path) -> tuple[str, ...]:
 def _model(graphs: list[Graph]) -> dict[str, str]:
     return {
         "vacc_model.h": _header(
-            "VACC_MODEL_H", "vacc.h", [graph.declarations for graph in graphs], is_public=True
+            "VACC_MODEL_H",
+            "vacc.h",
+            [graph.signature.declarations() for graph in graphs],
+            is_public=True,
         ),
         "vacc_model.c": "\n".join(
             [
@@ -97,24 +102,3 @@ def _header(guard: str, include: str, parts: list[str], *, is_public: bool = Fal
             f'#ifdef __cplusplus\nextern "C" {{\n#endif\n\n{body}\n#ifdef __cplusplus\n}}\n#endif\n'
         )
     return f'#ifndef {guard}\n#define {guard}\n\n#include "{include}"\n\n{body}\n#endif\n'
-
-
-def _cmake(sources: list[str]) -> str:
-    listed = "\n".join(f"    {name}" for name in sorted(sources))
-    return (
-        "cmake_minimum_required(VERSION 3.10)\n"
-        "project(vacc_model C)\n\n"
-        "if(NOT CMAKE_BUILD_TYPE)\n    set(CMAKE_BUILD_TYPE Release)\nendif()\n\n"
-        'option(VACC_PLAIN_C "No vector extensions: plain loops only" OFF)\n\n'
-        f"add_library(vacc_model\n{listed})\n"
-        "set_target_properties(vacc_model PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF\n"
-        "    POSITION_INDEPENDENT_CODE ON)\n"
-        "target_include_directories(vacc_model PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})\n"
-        "if(VACC_PLAIN_C)\n"
-        "    target_compile_definitions(vacc_model PRIVATE VACC_PLAIN_C)\n"
-        "endif()\n"
-        'if(CMAKE_C_COMPILER_ID STREQUAL "GNU")\n'
-        "    target_compile_options(vacc_model PRIVATE -Wno-psabi) # every vector is inlined\n"
-        "endif()\n"
-        "if(UNIX)\n    target_link_libraries(vacc_model PUBLIC m)\nendif()\n"
-    )

@@ -15,7 +15,7 @@ _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": 
 class VectorFunctions:
     """Collects what is needed; each method returns the name of a C function.
 
-    ``vacc.h`` defines the macros; a type is declared before the functions on it.
+    ``vacc_lanes.h`` defines the macros; a type is declared before the functions on it.
     """
 
     _types: dict[str, str] = field(default_factory=dict)
@@ -122,9 +122,9 @@ class VectorFunctions:
         lines = [*sorted(self._types.values()), *sorted(self._functions), *sorted(self._extremes)]
         body = "".join(f"{line}\n" for line in lines)
         return (
-            "/* Vector types of the kernels and the functions on them; vacc.h says what each line "
-            "makes. */\n#ifndef VACC_VECTORS_H\n#define VACC_VECTORS_H\n\n"
-            f'#include "vacc.h"\n\n{body}\n#endif\n'
+            "/* Vector types of the kernels, and functions on them: vacc_lanes.h has the macros. "
+            "*/\n#ifndef VACC_VECTORS_H\n#define VACC_VECTORS_H\n\n"
+            f'#include "vacc_lanes.h"\n\n{body}\n#endif\n'
         )
 
     def _define(self, macro: str, action: str, ctype: CType, *rest: str) -> str:

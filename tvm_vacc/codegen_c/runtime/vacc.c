@@ -20,3 +20,22 @@ static void *allocate(size_t bytes) {
 int (*vacc_parallel_for)(vacc_task, const void *, int64_t) = one_after_the_other;
 void *(*vacc_allocate)(size_t bytes) = allocate;
 void (*vacc_release)(void *memory) = free;
+
+const char *vacc_status_text(int status) {
+    switch (status) {
+    case VACC_OK:
+        return "done";
+    case VACC_NO_MEMORY:
+        return "not enough memory";
+    case VACC_BAD_SIZE:
+        return "a dimension is negative or larger than the model was compiled for";
+    case VACC_NO_FILE:
+        return "a file is missing or cannot be read";
+    case VACC_BAD_FILE:
+        return "a file is damaged, or belongs to another model";
+    case VACC_BIG_ENDIAN:
+        return "the weights are stored in another byte order than this machine's";
+    default:
+        return "unknown status";
+    }
+}
