@@ -11,15 +11,15 @@ from tvm.sym.analyzer import ConstIntBound
 
 from tvm_vacc.codegen_c.c_types import CType, c_type
 from tvm_vacc.codegen_c.constants import print_constant
-from tvm_vacc.codegen_c.expressions import ExpressionPrinter
+from tvm_vacc.codegen_c.expressions import expression_printer
+from tvm_vacc.codegen_c.graph_values import PLAIN_ALIASES, Value, dims_of, is_alias
 from tvm_vacc.codegen_c.kernel import Kernel
 from tvm_vacc.codegen_c.lines import Line, Names, render, without_unused
 from tvm_vacc.codegen_c.signature import Signature, Tensor
 from tvm_vacc.codegen_c.vectors import VectorFunctions
+from tvm_vacc.codegen_c.workspace import Workspace
 
 UPPER_BOUNDS = "tir_var_upper_bound"
-
-_PLAIN_ALIASES = ("relax.reshape", "relax.memory.view")
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,6 @@ class Graph:
     signature: Signature
     text: str
     kernels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Value:
-    """What a Relax variable is: a pointer, elements of a tuple, or an address in a storage."""
-
-    text: str = ""
-    fields: tuple[_Value, ...] = ()
-    uses: frozenset[str] = frozenset()
 
 
 class GraphPrinter:
@@ -62,13 +53,13 @@ class GraphPrinter:
         self.kernels = kernels
         self.called: dict[str, None] = {}
         self.names = Names([name, "arguments", "workspace", "next"])
-        self.e = ExpressionPrinter(name, VectorFunctions(), self.names)
-        self.values: dict[Any, _Value] = {}
+        self.e = expression_printer(name, VectorFunctions(), self.names)
+        self.values: dict[Any, Value] = {}
         self.lines: list[Line] = []
         self.signature = Signature(name)
-        self.storages: list[tuple[str, str]] = []  # name, bytes
+        self.workspace = Workspace(name)
         self.constants: list[str] = []
-        self.outputs: dict[Any, _Value] = {}
+        self.outputs: dict[Any, Value] = {}
         self.hints: dict[Any, str] = {}
 
     def print(self) -> Graph:
@@ -95,7 +86,7 @@ class GraphPrinter:
     def _dimensions(self) -> None:
         """Make a member of each symbolic dimension, and check the bounds of its value."""
         bounds = dict((self.function.attrs or {}).get(UPPER_BOUNDS, {}))
-        for dim in _dims(self.function):
+        for dim in dims_of(self.function):
             name = self.names.exactly(dim.name)
             self.e.variables[dim] = name
             self.e.analyzer.update(dim, ConstIntBound(0, ConstIntBound.POS_INF), True)
@@ -113,12 +104,12 @@ class GraphPrinter:
         if isinstance(ty, relax.TupleType):
             count = len(ty.fields)
             self.signature.add_bundle(name, count)
-            self.values[parameter] = _Value(
-                fields=tuple(_Value(f"arguments->{name}[{index}]") for index in range(count))
+            self.values[parameter] = Value(
+                fields=tuple(Value(f"arguments->{name}[{index}]") for index in range(count))
             )
             return
         self.signature.add_input(self._tensor(name, ty))
-        self.values[parameter] = _Value(f"arguments->{name}")
+        self.values[parameter] = Value(f"arguments->{name}")
 
     def _tensor(self, name: str, ty: Any) -> Tensor:
         if not isinstance(ty, relax.TensorType) or ty.shape is None:
@@ -138,12 +129,12 @@ class GraphPrinter:
             name = self.names.exactly("output" if len(self.results) == 1 else f"output{position}")
             self.signature.add_output(self._tensor(name, item.ty))
             source = item
-            while isinstance(definitions.get(source), relax.Var) or _is_alias(
+            while isinstance(definitions.get(source), relax.Var) or is_alias(
                 definitions.get(source)
             ):
                 value = definitions[source]
                 source = value if isinstance(value, relax.Var) else value.args[0]
-            self.outputs.setdefault(source, _Value(f"arguments->{name}"))
+            self.outputs.setdefault(source, Value(f"arguments->{name}"))
 
     def _find_hints(self, bindings: list[Any]) -> None:
         """Name tensors after the kernels that write them."""
@@ -162,7 +153,7 @@ class GraphPrinter:
         else:
             self.values[var] = self._value(value)
 
-    def _field(self, var: Any, value: _Value) -> None:
+    def _field(self, var: Any, value: Value) -> None:
         """Give an element of the tuple of parameters its own name."""
         if not value.text.startswith("arguments->"):
             self.values[var] = value
@@ -174,7 +165,7 @@ class GraphPrinter:
             value.uses,
             name,
         )
-        self.values[var] = _Value(name, uses=frozenset([name]))
+        self.values[var] = Value(name, uses=frozenset([name]))
 
     def _call(self, var: Any, call: Any) -> None:
         if isinstance(call.op, ir.GlobalVar):
@@ -183,7 +174,7 @@ class GraphPrinter:
         if not isinstance(call.op, ir.Op):
             raise self.e.refuse(f"a call of {call.op}")
         name = call.op.name
-        if name in _PLAIN_ALIASES:
+        if name in PLAIN_ALIASES:
             self.values[var] = self._value(call.args[0])
         elif name == "relax.memory.alloc_storage":
             [size] = call.args[0].values
@@ -196,10 +187,9 @@ class GraphPrinter:
         else:
             raise self.e.refuse(f"a call of {name}")
 
-    def _storage(self, size: str) -> _Value:
-        name = self.names.numbered("storage")
-        self.storages.append((name, size))
-        return _Value(name, uses=frozenset([name]))
+    def _storage(self, size: str) -> Value:
+        name = self.workspace.add(self.names.numbered("storage"), size)
+        return Value(name, uses=frozenset([name]))
 
     def _unplanned(self, var: Any, dims: Any, ctype: CType) -> None:
         if var in self.outputs:
@@ -210,7 +200,7 @@ class GraphPrinter:
             size = size * dim
         self._tensor_in(var, self._storage(self.e.index(size)), 0)
 
-    def _tensor_in(self, var: Any, storage: _Value, offset: int) -> None:
+    def _tensor_in(self, var: Any, storage: Value, offset: int) -> None:
         name = self.names.numbered(self.hints.get(var, "tensor") + "_")
         tensor = self._tensor(name, var.ty)
         scalar = tensor.ctype.scalar
@@ -220,7 +210,7 @@ class GraphPrinter:
             storage.uses,
             name,
         )
-        self.values[var] = _Value(name, uses=frozenset([name]))
+        self.values[var] = Value(name, uses=frozenset([name]))
 
     def _kernel(self, hint: str, arguments: list[Any]) -> None:
         kernel = self.kernels[hint]
@@ -233,21 +223,21 @@ class GraphPrinter:
         self.e.uses = set()
         self._line(f"VACC_TRY({kernel.name}({', '.join(texts)}));", uses)
 
-    def _value(self, expr: Any) -> _Value:
+    def _value(self, expr: Any) -> Value:
         if isinstance(expr, relax.Var):
             return self.values[expr]
         if isinstance(expr, relax.Tuple):
-            return _Value(fields=tuple(map(self._value, expr.fields)))
+            return Value(fields=tuple(map(self._value, expr.fields)))
         if isinstance(expr, relax.TupleGetItem):
             return self._value(expr.tuple_value).fields[expr.index]
         if isinstance(expr, ir.GenericConst):
             return self._constant(expr.value.numpy())
         raise self.e.refuse(f"an expression of the kind {type(expr).__name__}")
 
-    def _constant(self, array: Any) -> _Value:
+    def _constant(self, array: Any) -> Value:
         name = self.names.numbered(f"{self.name}_constant")
         self.constants.append(print_constant(name, array))
-        return _Value(name)
+        return Value(name)
 
     def _return(self) -> None:
         """Copy what is returned and was not computed in place: an input, or a tensor twice."""
@@ -269,68 +259,12 @@ class GraphPrinter:
     # ---- the text ----
 
     def _definition(self) -> str:
-        lines = without_unused(self._with_storages())
-        dims = [name for name in self.e.variables.values()]
-        sizes = [size for _, size in self.storages]
-        opening = "".join(
-            f"    const int64_t {name} = arguments->{name};\n"
-            for name in dims
-            if any(name in _words(size) for size in sizes)
-        )
-        total = " +\n           ".join(f"VACC_ALIGNED({size})" for size in sizes) or "0"
+        lines = without_unused(self.workspace.put_before_use(self.lines))
         return (
             "\n".join([*self.constants, ""])
-            + f"size_t {self.name}_workspace(const struct {self.name}_arguments *arguments) {{\n"
-            + (opening or "    (void)arguments;\n")
-            + f"    return {total};\n}}\n\n"
+            + self.workspace.measure(self.e.variables.values())
             + f"int {self.name}(const struct {self.name}_arguments *arguments, "
             + "void *workspace) {\n"
             + render(lines)
             + "    return VACC_OK;\n}\n"
         )
-
-    def _with_storages(self) -> list[Line]:
-        """Put the places of the storages before the first line that needs them."""
-        if not self.storages:
-            return [Line("(void)workspace;", 1), *self.lines]
-        places = [Line("char *next = workspace;", 1)]
-        for name, size in self.storages:
-            places.append(Line(f"char *const {name} = next;", 1))
-            places.append(Line(f"next += VACC_ALIGNED({size});", 1, frozenset(_words(size))))
-        places.append(Line("(void)next;", 1))
-        first = next(
-            i
-            for i, line in enumerate(self.lines)
-            if line.uses & {name for name, _ in self.storages}
-        )
-        return [*self.lines[:first], *places, *self.lines[first:]]
-
-
-def _is_alias(value: Any) -> bool:
-    return (
-        isinstance(value, relax.Call)
-        and isinstance(value.op, ir.Op)
-        and value.op.name in _PLAIN_ALIASES
-    )
-
-
-def _dims(function: Any) -> list[Any]:
-    """Return the symbolic dimensions of a function's parameters, in the order of appearance."""
-    found: dict[Any, None] = {}
-
-    def visit(ty: Any) -> None:
-        if isinstance(ty, relax.TupleType):
-            for item in ty.fields:
-                visit(item)
-        elif isinstance(ty, relax.TensorType) and ty.shape is not None:
-            for dim in ty.shape:
-                if isinstance(dim, ir.Var):
-                    found[dim] = None
-
-    for parameter in function.params:
-        visit(parameter.ty)
-    return list(found)
-
-
-def _words(text: str) -> set[str]:
-    return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())

@@ -9,10 +9,12 @@ from tvm import ir
 from tvm.sym.analyzer import ConstIntBound
 
 from tvm_vacc.codegen_c.c_types import CType
-from tvm_vacc.codegen_c.expressions import ExpressionPrinter
+from tvm_vacc.codegen_c.expressions import expression_printer
+from tvm_vacc.codegen_c.expressions.printer import Printer
+from tvm_vacc.codegen_c.function import Function
 from tvm_vacc.codegen_c.lines import Names
 from tvm_vacc.codegen_c.memory import Memory
-from tvm_vacc.codegen_c.statements import Function, StatementPrinter
+from tvm_vacc.codegen_c.statements import StatementPrinter
 from tvm_vacc.codegen_c.vectors import VectorFunctions
 
 NO_ALIAS = "tirx.noalias"
@@ -50,7 +52,7 @@ def print_kernel(name: str, function: Any, vectors: VectorFunctions) -> Kernel:
     memory = Memory()
     memory.scan(function.body)
     names = Names([name])
-    printer = ExpressionPrinter(name, vectors, names)
+    printer = expression_printer(name, vectors, names)
     parameters = list(function.params)
     pointers = [memory.pointer(item, "") for item in parameters]
     single_output = sum(not pointer.is_constant for pointer in pointers) == 1
@@ -93,7 +95,7 @@ def print_kernel(name: str, function: Any, vectors: VectorFunctions) -> Kernel:
     return Kernel(name, prototype, text, tuple(taken.values()))
 
 
-def _describe(name: str, parameters: list[Any], printer: ExpressionPrinter) -> str:
+def _describe(name: str, parameters: list[Any], printer: Printer) -> str:
     """Return a comment that gives the shape and type of each tensor."""
     lines = []
     for item in parameters:

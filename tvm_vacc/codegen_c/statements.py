@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import Any
 
@@ -11,9 +10,12 @@ from tvm.ir.prim import expr as prim
 from tvm.sym.analyzer import ConstIntBound
 
 from tvm_vacc.codegen_c.c_types import CType, c_type_of
-from tvm_vacc.codegen_c.expressions import ExpressionPrinter, is_one
-from tvm_vacc.codegen_c.lines import Line, render, without_unused
+from tvm_vacc.codegen_c.expressions.calls import prefetch
+from tvm_vacc.codegen_c.expressions.printer import Printer
+from tvm_vacc.codegen_c.expressions.values import is_one
+from tvm_vacc.codegen_c.function import Function, Scratch
 from tvm_vacc.codegen_c.memory import Memory, element_of, is_pointer
+from tvm_vacc.codegen_c.task import natural_order, print_task
 
 STACK_BYTES = 4096
 """Largest local array; what is larger, or of a size known when it runs, is allocated."""
@@ -22,68 +24,26 @@ _TRANSPARENT = ("pragma_parallel_launch_point", "pragma_parallel_stride_pattern"
 """Attributes that say how TVM's own threads take the tasks."""
 
 
-@dataclass
-class Function:
-    """A function while it is printed.
-
-    Attributes:
-        known: names that its arguments define: sizes of scratch memory may use these only.
-        scratch: allocated arrays: name, scalar type, elements, and the names used by the number.
-    """
-
-    known: frozenset[str]
-    scratch: list[tuple[str, str, str, frozenset[str]]] = field(default_factory=list)
-
-
 class StatementPrinter:
-    """Prints statements into the lines of an `ExpressionPrinter`.
+    """Prints statements into the lines of a `Printer`.
 
     Attributes:
         tasks: the functions of parallel loops, complete, in the order they must be defined.
     """
 
-    def __init__(self, expressions: ExpressionPrinter, memory: Memory, function: Function) -> None:
+    def __init__(self, expressions: Printer, memory: Memory, function: Function) -> None:
         self.e = expressions
         self.memory = memory
         self.function = function
         self.tasks: list[str] = []
 
-    def body(self, statement: Any) -> str:
-        """Return the lines of a function: scratch memory, `statement`, what it returns."""
-        self.print(statement)
-        return self.finish()
-
     def finish(self) -> str:
-        """Return the printed lines between the function's allocations and releases."""
-        lines = without_unused(self.e.lines)
-        used = frozenset[str]().union(*(line.uses for line in lines))
-        scratch = [item for item in self.function.scratch if item[0] in used]
-        opening = [
-            Line(f"{scalar} *const {name} = vacc_allocate(sizeof({scalar}) * ({count}));", 1)
-            for name, scalar, count, _ in scratch
-        ]
-        release = [Line(f"vacc_release({name});", 1) for name, *_ in reversed(scratch)]
-        if scratch:
-            test = " || ".join(f"{name} == NULL" for name, *_ in scratch)
-            deeper = [Line(line.text, 2) for line in release]
-            opening += [
-                Line(f"if ({test}) {{", 1),
-                *deeper,
-                Line("return VACC_NO_MEMORY;", 2),
-                Line("}", 1),
-            ]
-        has_status = "status" in used
-        if has_status:
-            opening.append(Line("int status = VACC_OK;", 1))
-        result = Line(f"return {'status' if has_status else 'VACC_OK'};", 1)
-        return render([*opening, *lines, *release, result])
+        """Return the lines of the function: scratch memory, what was printed, what it returns."""
+        return self.function.body(self.e.lines)
 
     def used_names(self) -> frozenset[str]:
         """Return the names that the function uses, of its own and from outside."""
-        lines = without_unused(self.e.lines)
-        used = frozenset[str]().union(*(line.uses for line in lines))
-        sizes = (uses for name, _, _, uses in self.function.scratch if name in used)
-        return used.union(*sizes)
+        return self.function.used_names(self.e.lines)
 
     @singledispatchmethod
     def print(self, statement: Any) -> None:
@@ -153,7 +113,7 @@ class StatementPrinter:
         uses, self.e.uses = frozenset(self.e.uses), outer
         if not uses <= self.function.known:
             raise self.e.refuse("scratch memory of a size that is computed within")
-        self.function.scratch.append((name, element.scalar, text, uses))
+        self.function.scratch.append(Scratch(name, element.scalar, text, uses))
         self.e.pointers[buffer] = self.memory.pointer(buffer, name)
         self.e.types[name] = f"{element.scalar} *"
 
@@ -188,10 +148,10 @@ class StatementPrinter:
     def _evaluate(self, statement: Any) -> None:
         if isinstance(statement.value, prim.IntImm):
             return
-        prefetch = self.e.prefetch(statement.value)
-        if prefetch is None:
+        text = prefetch(self.e, statement.value)
+        if text is None:
             raise self.e.refuse(f"a call of {statement.value.op.name}")
-        self.e.emit(prefetch)
+        self.e.emit(text)
 
     @print.register(tirx.IfThenElse)
     def _if(self, statement: Any) -> None:
@@ -261,54 +221,18 @@ class StatementPrinter:
         self._enter_loop(statement, "task", ctype)
         inner.print(statement.body)
         used = inner.used_names()
-        captured = sorted(used & outside.keys() - {"task", "status"}, key=_natural)
+        captured = sorted(used & outside.keys() - {"task", "status"}, key=natural_order)
         text = inner.finish()
         e.lines, e.depth, e.types = lines, depth, outside
         name = e.names.numbered(f"{e.kernel}_part")
-        self.tasks += [*inner.tasks, self._task(name, captured, outside, text, ctype, used)]
+        index = ctype if "task" in used else None
+        self.tasks += [*inner.tasks, print_task(name, captured, outside, text, index)]
         e.uses = {*count_uses, *captured, "status"}
         values = ", ".join(captured) or "0"
         e.emit(f"const struct {name} {name}_arguments = {{{values}}};")
         call = f"vacc_parallel_for({name}, &{name}_arguments, {count})"
         e.uses = {*count_uses, "status"}
         e.emit(f"status |= {call};")
-
-    @staticmethod
-    def _task(
-        name: str,
-        captured: list[str],
-        types: dict[str, str],
-        text: str,
-        ctype: CType,
-        used: frozenset[str],
-    ) -> str:
-        """Return a task's struct and function."""
-        space = {item: "" if types[item].endswith("*") else " " for item in captured}
-        members = "".join(f"    {types[item]}{space[item]}{item};\n" for item in captured)
-        opening = f"    const struct {name} *const shared = context;\n" if captured else ""
-        opening += "".join(
-            f"    {types[item]}{space[item]}const {item} = shared->{item};\n"
-            if types[item].endswith("*")
-            else f"    const {types[item]} {item} = shared->{item};\n"
-            for item in captured
-        )
-        if not captured:
-            opening += "    (void)context;\n"
-        if "task" not in used:
-            opening += "    (void)index;\n"
-        else:
-            cast = "" if ctype.name == "int64_t" else f"({ctype.name})"
-            opening += f"    const {ctype.name} task = {cast}index;\n"
-        return (
-            f"struct {name} {{\n{members or '    char none;' + chr(10)}}};\n\n"
-            f"static int {name}(const void *context, int64_t index) {{\n{opening}{text}}}\n"
-        )
-
-
-def _natural(name: str) -> tuple[str, int]:
-    """Sort ``x2`` before ``x10``."""
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or 0)
 
 
 def _prefix(ctype: CType) -> str:

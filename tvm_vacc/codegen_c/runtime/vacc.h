@@ -179,8 +179,16 @@ static inline float vacc_sigmoid_f32(float x) {
     return 1.0f / (1.0f + expf(-x));
 }
 
+static inline double vacc_sigmoid_f64(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
+
 static inline float vacc_rsqrt_f32(float x) {
     return 1.0f / sqrtf(x);
+}
+
+static inline double vacc_rsqrt_f64(double x) {
+    return 1.0 / sqrt(x);
 }
 
 /* Asks for the cache line at `address`, to be read; 3 into all caches, 1 into the outermost. */

@@ -48,4 +48,5 @@ CLASSIFY: Final[dict[str, str]] = {
 }
 """Macros of <math.h> that tell something of a number of any width."""
 
-PREFETCH: Final = "llvm.prefetch"
+OURS: Final[dict[str, str]] = {"tirx.sigmoid": "sigmoid", "tirx.rsqrt": "rsqrt"}
+"""What <math.h> lacks and ``vacc.h`` has."""
