@@ -174,7 +174,10 @@ class Int8Linear(IntegerLinear):
                 self.prefetch(steps.block, step)
             for v, weight in enumerate(weights):
                 at = T.ramp((channel + v * lanes) * STEP, 1, STEP * lanes)
-                T.buffer_store(weight, self.weight[steps.block, step, at], [quads])
+                stored = self.weight[steps.block, step, at]
+                if self.isa.signed_weights:
+                    stored = stored ^ tirx.const(OFFSET, stored.ty)
+                T.buffer_store(weight, stored, [quads])
             for r, totals_row in enumerate(totals):
                 word = T.bind(self.x.word(start + r, step))
                 for total, weight in zip(totals_row, weights, strict=True):
@@ -190,8 +193,10 @@ class Int8Linear(IntegerLinear):
         for plane in range(self.x.planes):
             row = token * self.x.planes + plane
             total = sums[row, channel]
-            offset = self.x.sums[first * self.x.planes + row, 0] * OFFSET
-            exact = total - spread(offset, total)
+            exact = total
+            if not self.isa.signed_weights:
+                offset = self.x.sums[first * self.x.planes + row, 0] * OFFSET
+                exact = total - spread(offset, total)
             if self.zero_point is not None:
                 exact = exact - spread(self.zero_point, total) * self.weight_sums[column]
             part = exact.astype(like(total, "float32"))

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tvm
 from tvm import relax
+from tvm.target.codegen import llvm_get_system_triple
 
 from tvm_vacc import kernels, ops
 from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.errors import ArtifactError
+from tvm_vacc.linker import NONE, find_linker
 from tvm_vacc.runtime.executable import load_executable
 from tvm_vacc.target import autoload
+
+TRIPLE = str(llvm_get_system_triple())
 
 
 def norm_module() -> tvm.ir.IRModule:
@@ -37,11 +40,9 @@ def test_both_forms_load_and_compute_the_same(
     executable: tvm.runtime.Executable,
     tmp_path: Path,
     with_compiler: bool,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not with_compiler:
-        monkeypatch.setattr(shutil, "which", lambda _name: None)
-    names = kernels.store_kernels(executable, tmp_path)
+    linker = find_linker(TRIPLE, None if with_compiler else NONE)
+    names = kernels.store_kernels(executable, tmp_path, linker)
     assert names == ((SHARED_LIBRARY,) if with_compiler else (BYTECODE, KERNELS_IR))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     rng = np.random.default_rng(0)
@@ -77,7 +78,7 @@ def test_kernels_that_replace_loaded_ones_are_the_new_ones(tmp_path: Path) -> No
         built = kernels.build_kernels(builder.get(), tvm.target.Target("tvm_vacc"))
         library = tmp_path / SHARED_LIBRARY
         library.unlink(missing_ok=True)
-        kernels.store_kernels(built, tmp_path)
+        kernels.store_kernels(built, tmp_path, find_linker(TRIPLE))
         held.append(load_executable(tmp_path))  # as long as it is held, the linker knows it
         results.append(held[-1]["main"](tvm.runtime.tensor(values)).numpy())
     np.testing.assert_array_equal(results, [values * 2, values * 3])

@@ -150,6 +150,16 @@ def test_a_generic_target_warns_with_cost_and_cure(text: str) -> None:
     assert len(caught) == 1
 
 
+def test_linux_on_riscv64_has_floats_in_registers() -> None:
+    for triple in ("riscv64-linux-gnu", "riscv64-unknown-linux-gnu"):
+        target = make_target(f"tvm_vacc -mtriple={triple} -mattr=+v,-c")
+        assert list(target.attrs["mattr"]) == ["+m", "+a", "+f", "+d", "+c", "+v", "-c"]
+        assert target.attrs["mabi"] == "lp64d"
+    bare = make_target("tvm_vacc -mtriple=riscv64-unknown-elf -mabi=lp64")
+    assert "mattr" not in bare.attrs
+    assert bare.attrs["mabi"] == "lp64"
+
+
 @pytest.mark.parametrize(
     "text", ["tvm_vacc -mcpu=native", "tvm_vacc -mcpu=znver4", "tvm_vacc -mattr=+avx2"]
 )

@@ -22,6 +22,7 @@ from tvm_vacc.codegen_c.package import write_sources
 from tvm_vacc.frontend.import_onnx import ImportedModel
 from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.kernels import build_kernels, plan_memory, store_kernels
+from tvm_vacc.linker import Linker
 from tvm_vacc.pipeline import Step, run_pipeline
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.safe_io import sha256_file
@@ -68,6 +69,7 @@ def make_build(
     steps: Sequence[Step],
     root: Path,
     target: tvm.target.Target,
+    linker: Linker | None,
     key: Key,
     cache: Cache,
     writer: ArtifactWriter,
@@ -83,6 +85,7 @@ def make_build(
         steps: the passes that the model goes through.
         root: the directory of its ONNX file.
         target: what for.
+        linker: of the kernels; None: they stay LLVM IR.
         key: all that the kernels depend on.
         cache: where to look for them, and to keep them.
         writer: of the artefact.
@@ -105,7 +108,7 @@ def make_build(
                 progress=lambda done, total: report(Progress("passes", done, total, "passes")),
             )
             build = _describe(imported, module, (*_frontend_reports(imported), *passes), root)
-            names = _write_kernels(module, target, piece.directory, report)
+            names = _write_kernels(module, target, linker, piece.directory, report)
             _keep(piece, build, names)
         for name in piece.files:
             if name != _RECORD:
@@ -114,7 +117,11 @@ def make_build(
 
 
 def _write_kernels(
-    module: ir.IRModule, target: tvm.target.Target, directory: Path, report: Report
+    module: ir.IRModule,
+    target: tvm.target.Target,
+    linker: Linker | None,
+    directory: Path,
+    report: Report,
 ) -> tuple[str, ...]:
     """Write machine code to `directory`, or C where that is the target; return the files."""
 
@@ -124,7 +131,7 @@ def _write_kernels(
     if emits_c(target):
         tell(0, 1)
         return write_sources(plan_memory(module, target), directory)
-    return store_kernels(build_kernels(module, target, tell), directory)
+    return store_kernels(build_kernels(module, target, tell), directory, linker)
 
 
 def _keep(piece: Piece, build: Build, names: Sequence[str]) -> None:

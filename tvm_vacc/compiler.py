@@ -18,7 +18,7 @@ from tvm_vacc.codegen_c.hand_off import write_hand_off
 from tvm_vacc.config import CompileOptions, Config, load_config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.estimate import estimate, require_room
-from tvm_vacc.kernels import find_linker
+from tvm_vacc.linker import Linker, find_linker
 from tvm_vacc.model_entry import Model, open_model
 from tvm_vacc.packaging import copy_text_files, make_manifest
 from tvm_vacc.passport_step import make_passport
@@ -31,7 +31,7 @@ from tvm_vacc.pipeline import (
 )
 from tvm_vacc.progress import Report
 from tvm_vacc.stored_codes import stored_matrices, with_stored_codes
-from tvm_vacc.target import emits_c
+from tvm_vacc.target import C_TAG, emits_c, triple_of
 from tvm_vacc.target_string import make_target
 from tvm_vacc.weights_step import make_weights
 
@@ -50,6 +50,8 @@ def compile(
     reuse: bool = True,
     explain: Callable[[Explanation], None] | None = None,
     passport: bool = True,
+    cross_compiler: str | None = None,
+    cross_compiler_options: Sequence[str] = (),
 ) -> Path:
     """Compile a model and return the artefact's directory.
 
@@ -70,6 +72,9 @@ def compile(
         reuse: off: everything is made anew.
         explain: is told of each piece whether it was reused, and why not.
         passport: off: accuracy is not measured, whatever the config says.
+        cross_compiler: the program that links the kernels, or ``none``: they are compiled when the
+            artefact is loaded. By default g++ or its like, for another machine ``<triple>-g++``.
+        cross_compiler_options: further arguments to it.
 
     Raises:
         VaccError: the input cannot be compiled; one line with the cure.
@@ -77,6 +82,7 @@ def compile(
     report = progress or (lambda _: None)
     options = resolve_options(path, output=output, dtype=dtype, prefill=prefill, context=context)
     tvm_target = make_target(target)
+    linker = linker_for(tvm_target, cross_compiler, cross_compiler_options)
     with ArtifactWriter(options.output if output is None else output) as writer:
         require_room(estimate(options), writer.destination.parent)
         cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
@@ -89,7 +95,8 @@ def compile(
             steps,
             model.onnx.parent,
             tvm_target,
-            _kernels_key(model, options, steps, tvm_target),
+            linker,
+            _kernels_key(model, options, steps, tvm_target, linker),
             cache,
             writer,
             report,
@@ -145,8 +152,31 @@ def passes_of(model: Model, options: CompileOptions, target: tvm.target.Target) 
     )
 
 
+def linker_for(
+    target: tvm.target.Target, cross_compiler: str | None, options: Sequence[str]
+) -> Linker | None:
+    """Return what links the kernels of a compile; None where nothing does.
+
+    Raises:
+        ConfigError: a linker is given for C sources, or is not there.
+        TargetError: no linker for `target` is there.
+    """
+    if not emits_c(target):
+        return find_linker(triple_of(target), cross_compiler, options)
+    if cross_compiler is not None or options:
+        raise ConfigError(
+            f"--cross-compiler is given for {C_TAG}, whose sources nothing links here",
+            "leave it out, and give the compiler to cmake",
+        )
+    return None
+
+
 def _kernels_key(
-    model: Model, options: CompileOptions, steps: Sequence[Step], target: tvm.target.Target
+    model: Model,
+    options: CompileOptions,
+    steps: Sequence[Step],
+    target: tvm.target.Target,
+    linker: Linker | None,
 ) -> Key:
     """All that kernels depend on. The context is not in it: it only sizes the caches at load."""
     return Key(
@@ -157,7 +187,7 @@ def _kernels_key(
             "prefill": str(model.lengths[0]) if model.lengths else "none",
             "passes": digest_of(repr(steps)),
             **model.parts,
-            "linker": find_linker() or "none",
+            "linker": str(linker or "none"),
             **tool_parts("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxsim"),
         }
     )

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tvm
 from tvm.ir.instrument import pass_instrument
-from tvm.support import cc
 
 from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.build_pipeline import build_passes, plan_passes
-
-COMPILERS = ("g++", "clang++", "c++", "gcc", "clang", "cc")
-"""Linkers in order of preference; the objects come from LLVM, so any driver that links will do."""
-
-
-def find_linker() -> str | None:
-    """Return the path of a program that links; None where the machine has none."""
-    return next(filter(None, map(shutil.which, COMPILERS)), None)
+from tvm_vacc.linker import Linker
 
 
 def build_kernels(
@@ -66,17 +57,19 @@ class _PassCounter:
             self._progress(self._total - 1 - len(self._left), self._total)
 
 
-def store_kernels(executable: tvm.runtime.Executable, directory: Path) -> tuple[str, ...]:
+def store_kernels(
+    executable: tvm.runtime.Executable, directory: Path, linker: Linker | None
+) -> tuple[str, ...]:
     """Write the compiled code to `directory`; return the names of the files.
 
-    With a C++ compiler on the machine this is one shared library; without, LLVM IR that is
-    compiled when the artefact is loaded, which needs no compiler but a second or two.
+    With a linker this is one shared library; without, LLVM IR that is compiled when the artefact
+    is loaded, which takes a second or two there.
+
+    Raises:
+        ConfigError: the linker fails.
     """
-    compiler = find_linker()
-    if compiler is not None:
-        executable.export_library(
-            str(directory / SHARED_LIBRARY), fcompile=cc.cross_compiler(compiler)
-        )
+    if linker is not None:
+        linker.link(executable, directory / SHARED_LIBRARY)
         return (SHARED_LIBRARY,)
     bytecode = executable.mod
     kernels = [item for item in bytecode.imports if item.kind == "llvm"]

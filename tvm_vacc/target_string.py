@@ -37,6 +37,10 @@ OPTIONS: dict[str, type] = {
 # A comma separates targets where a name follows; in -mattr=+avx2,+fma a sign does.
 _BETWEEN_TARGETS = re.compile(r",(?=\s*[A-Za-z]|\s*$)")
 _TRIPLE = re.compile(r"[\w.]+(-[\w.]+){1,4}")
+_LINUX_ON_RISCV64 = re.compile(r"riscv64-(\w+-)?linux")
+_RISCV64_FEATURES = ("+m", "+a", "+f", "+d", "+c")
+"""What Linux is built for there, with floats in registers; LLVM assumes integers alone."""
+
 GENERIC = (
     "the code will run on every processor of its architecture, with vectors of 128 bits and "
     "several times slower than it could; write -mcpu=native for this machine, or name a processor"
@@ -89,7 +93,8 @@ def make_target(text: str) -> Target:
     """Return the TVM target of a target string.
 
     ``-mcpu=native`` becomes the name of this machine's processor, and ``-mattr`` says where its
-    features differ from what that name implies; options of `text` come after, and win.
+    features differ from what that name implies; options of `text` come after, and win. For riscv64
+    ``-mattr`` and ``-mabi`` begin with what every Linux has there.
 
     Warns:
         VaccWarning: neither processor nor features are given: the code will be slow.
@@ -113,6 +118,9 @@ def make_target(text: str) -> Target:
         config |= native
     elif config["tag"] == TAG and not config.keys() & {"mcpu", "mattr"}:
         warnings.warn(f"target {text!r}: {GENERIC}", VaccWarning, stacklevel=1)
+    if _LINUX_ON_RISCV64.match(config.get("mtriple", "")):
+        config["mattr"] = [*_RISCV64_FEATURES, *config.get("mattr", [])]
+        config.setdefault("mabi", "lp64d")
     try:
         target = Target(config)
     except (ValueError, TypeError, RuntimeError) as error:

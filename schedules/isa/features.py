@@ -16,8 +16,8 @@ class Isa:
     """The instruction set that kernels are generated for.
 
     Attributes:
-        name: ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``, ``neon`` or
-            ``portable``.
+        name: ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``,
+            ``neon_i8mm``, ``neon_dot``, ``neon`` or ``portable``.
         lanes: fp32 lanes of one vector register.
         registers: architectural vector registers; bounds the accumulators of a tile.
         converts_half: fp16 to fp32 is an instruction; without it LLVM calls a library, a lane
@@ -25,7 +25,8 @@ class Isa:
         dots_bf16: dot products of bf16 pairs with fp32 sums are an instruction
             (`schedules.isa.bf16_dot`).
         dots_bytes: dot products of four bytes with int32 sums are an instruction
-            (`schedules.isa.vnni`).
+            (`schedules.isa.vnni`, `schedules.isa.arm`).
+        signed_weights: that instruction takes no byte above 127 for an unsigned one.
         multiplies_pairs: products of two 16-bit pairs, added up as int32, are an instruction.
     """
 
@@ -35,6 +36,7 @@ class Isa:
     converts_half: bool
     dots_bf16: bool = False
     dots_bytes: bool = False
+    signed_weights: bool = False
     multiplies_pairs: bool = False
 
 
@@ -45,6 +47,10 @@ AVX512_VNNI = Isa("avx512_vnni", lanes=16, registers=32, converts_half=True, dot
 AVX512 = Isa("avx512", lanes=16, registers=32, converts_half=True, multiplies_pairs=True)
 AVX2_VNNI = Isa("avx2_vnni", lanes=8, registers=16, converts_half=True, dots_bytes=True)
 AVX2 = Isa("avx2", lanes=8, registers=16, converts_half=True, multiplies_pairs=True)
+NEON_I8MM = Isa("neon_i8mm", lanes=4, registers=32, converts_half=True, dots_bytes=True)
+NEON_DOT = Isa(
+    "neon_dot", lanes=4, registers=32, converts_half=True, dots_bytes=True, signed_weights=True
+)
 NEON = Isa("neon", lanes=4, registers=32, converts_half=True)
 PORTABLE = Isa("portable", lanes=4, registers=16, converts_half=False)
 
@@ -64,9 +70,11 @@ def isa_of(target: tvm.target.Target | None) -> Isa:
     if codegen.target_has_features(["avx2", "fma", "f16c"], target):
         return AVX2_VNNI if codegen.target_has_features("avxvnni", target) else AVX2
     # 32-bit Arm has NEON too, with half the registers and no fp16 conversion to rely on.
-    triple = str(target.attrs.get("mtriple", ""))
+    triple = str(target.attrs.get("mtriple", codegen.llvm_get_system_triple()))
     if triple.startswith("aarch64") and codegen.target_has_features("neon", target):
-        return NEON
+        if codegen.target_has_features("i8mm", target):
+            return NEON_I8MM
+        return NEON_DOT if codegen.target_has_features("dotprod", target) else NEON
     return PORTABLE
 
 

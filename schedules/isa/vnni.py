@@ -14,6 +14,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from schedules.isa.arm import dot_bytes_arm
 from schedules.isa.features import Isa
 
 _VNNI = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
@@ -25,10 +26,12 @@ def dot_bytes(total: Any, weights: Any, activations: Any, isa: Isa) -> tirx.Expr
 
     Args:
         total: int32 lanes.
-        weights: uint8, four a lane.
+        weights: uint8, four a lane; where `isa.signed_weights`, taken as int8.
         activations: one int32 scalar whose four bytes are signed activations, lowest first.
     """
     lanes = isa.lanes
+    if isa.dots_bytes and lanes == 4:
+        return dot_bytes_arm(total, weights, activations, isa)
     if isa.dots_bytes:
         return T.call_llvm_pure_intrin(
             f"int32x{lanes}",

@@ -74,9 +74,9 @@ def test_what_is_lacking_is_named_with_the_best_level_there_is(
 @pytest.mark.parametrize(
     ("triple", "machine", "here"),
     [
-        ("aarch64-linux-gnu", "x86_64", "x86_64 linux"),
-        ("arm64-apple-darwin", "aarch64", "aarch64 linux"),
-        ("x86_64-linux-gnu", "aarch64", "aarch64 linux"),
+        ("aarch64-linux-gnu", "x86_64", "x86_64-linux"),
+        ("arm64-apple-darwin", "aarch64", "aarch64-linux"),
+        ("x86_64-linux-gnu", "aarch64", "aarch64-linux"),
     ],
 )
 def test_another_architecture_or_system_is_named(

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import tvm_vacc
 from tests.cross import qemu
-from tvm_vacc.runtime.model import Model
-
-CHECKPOINT = Path(__file__).parents[2] / "demo" / "checkpoint"
-PROMPT = "In the beginning God created"
+from tests.cross.demo import compile_demo, generate, greedy_text
+from tvm_vacc.linker import NONE
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,38 +21,23 @@ pytestmark = [
 ]
 
 
-def compile_for(cpu: str, directory: Path) -> Path:
-    target = f"tvm_vacc -mcpu={cpu}"
-    return tvm_vacc.compile(
-        CHECKPOINT, output=directory / cpu, target=target, prefill=64, context=128, passport=False
-    )
-
-
 def generate_on(cpu: str, artefact: Path) -> subprocess.CompletedProcess[str]:
-    command = ["qemu-x86_64", "-cpu", cpu, sys.executable, "-m", "tvm_vacc.tvmc", "generate"]
-    options = ["--prompt", PROMPT, "--max-tokens", "12", "--threads", "1"]
-    return qemu.run([*command, artefact, *options], os.environ)
+    command = ["qemu-x86_64", "-cpu", cpu, sys.executable, *generate(artefact)]
+    return qemu.run(command, os.environ)
 
 
 def test_the_level_that_is_there_runs(tmp_path: Path) -> None:
-    artefact = compile_for("x86-64-v2", tmp_path)
-    model = tvm_vacc.load(artefact)
-    assert isinstance(model, Model)
-    ids = list(model.generate(model.tokenizer.encode(PROMPT), 12))
+    artefact = compile_demo("tvm_vacc -mcpu=x86-64-v2", tmp_path / "v2")
     done = generate_on("Nehalem", artefact)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip("\n") == model.tokenizer.decode(ids)
+    assert done.stdout.rstrip("\n") == greedy_text(artefact)
 
 
 @pytest.mark.parametrize("form", ["library", "llvm"])
-def test_a_higher_one_is_refused_in_one_line(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if form == "llvm":
-        monkeypatch.setattr("shutil.which", lambda _name: None)
-    artefact = compile_for("x86-64-v3", tmp_path)
+def test_a_higher_one_is_refused_in_one_line(form: str, tmp_path: Path) -> None:
+    linker = NONE if form == "llvm" else None
+    artefact = compile_demo("tvm_vacc -mcpu=x86-64-v3", tmp_path / "v3", cross_compiler=linker)
     assert (artefact / "model.so").exists() == (form == "library")
-    monkeypatch.undo()
     done = generate_on("Nehalem", artefact)
     assert done.returncode == 4
     assert done.stderr == (

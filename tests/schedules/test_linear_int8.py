@@ -18,6 +18,7 @@ from schedules.linear_int8 import (
 from tests.schedules.quantized_kernels import LARGEST_CODE, TARGETS, int8_kernel, integers
 
 KINDS = tuple(LARGEST_CODE)
+ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 
 
 @pytest.mark.parametrize(("out_features", "in_features"), [(1, 1), (32, 4), (65, 17), (200, 100)])
@@ -136,9 +137,14 @@ def test_sixteen_bit_activations_are_better_than_bf16() -> None:
         ({"kind": "llvm", "mcpu": "skylake-avx512"}, r"vpmaddwd\s.*%zmm"),
         ({"kind": "llvm", "mcpu": "alderlake"}, r"vpdpbusd\s.*%ymm"),
         ({"kind": "llvm", "mcpu": "x86-64-v3"}, r"vpmaddwd\s.*%ymm"),
-        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, r"(mla|mul)\s+v\d+\.4s"),
+        (ARM, r"(mla|mul)\s+v\d+\.4s"),
+        ({**ARM, "mattr": ["+dotprod"]}, r"\tsdot\s+v\d+\.4s, v\d+\.16b, v\d+\.(4b\[|16b)"),
+        ({**ARM, "mcpu": "neoverse-v1"}, r"\tusdot\s+v\d+\.4s, v\d+\.16b, v\d+\.(4b\[|16b)"),
     ],
-    ids=["znver4", "cascadelake", "skylake-avx512", "alderlake", "x86-64-v3", "aarch64"],
+    ids=[
+        *("znver4", "cascadelake", "skylake-avx512", "alderlake", "x86-64-v3"),
+        *("aarch64", "dotprod", "neoverse-v1"),
+    ],
 )
 def test_compiles_to_each_instruction_set(target: Any, instruction: str) -> None:
     built = tvm.target.Target(target)

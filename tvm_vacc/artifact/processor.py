@@ -125,7 +125,8 @@ _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 LEVELS: Final = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2, "x86-64": set[str]()}
 """Processors by name, the best first, that only demand what is named here."""
 
-_SYSTEMS = {"linux": "linux", "darwin": "darwin", "macos": "darwin", "windows": "win32"}
+_SYSTEMS = {"linux": "linux", "darwin": "darwin", "macos": "darwin", "windows": "windows"}
+"""A word in a triple, and the system it means."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -148,10 +149,9 @@ class Processor:
 
     def why_not_here(self) -> str:
         """Return what keeps the code from this machine, as a clause; empty where it runs."""
-        here = _architecture(platform.machine())
-        systems = {name for word, name in _SYSTEMS.items() if word in self.triple}
-        if _architecture(self.triple) != here or (systems and sys.platform not in systems):
-            return f"it is compiled for {self.triple}, this machine is {here} {sys.platform}"
+        here = f"{_architecture(platform.machine())}-{sys.platform}"
+        if not same_platform(self.triple, here):
+            return f"it is compiled for {self.triple}, this machine is {here}"
         lacking = sorted(set(self.features) - features_here())
         return f"this machine's processor lacks {', '.join(lacking)}" if lacking else ""
 
@@ -163,6 +163,14 @@ class Processor:
             options += [f"-mcpu={next(n for n, own in LEVELS.items() if own <= features_here())}"]
         elsewhere = f'or anywhere for "{" ".join(["tvm_vacc", *options])}"'
         return f'compile it again on this machine for "tvm_vacc -mcpu=native", {elsewhere}'
+
+
+def same_platform(triple: str, other: str) -> bool:
+    """Tell whether two triples have the same architecture and system, if both name one."""
+    systems = [{s for word, s in _SYSTEMS.items() if word in text} for text in (triple, other)]
+    return _architecture(triple) == _architecture(other) and (
+        not all(systems) or systems[0] == systems[1]
+    )
 
 
 @cache

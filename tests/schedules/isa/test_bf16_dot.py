@@ -121,14 +121,12 @@ def test_each_is_one_instruction() -> None:
 
 @needs_bf16
 @pytest.mark.parametrize("compiler", [True, False], ids=["so", "ll"])
-def test_in_a_stored_artefact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: bool
-) -> None:
+def test_in_a_stored_artefact(tmp_path: Path, compiler: bool) -> None:
     from tvm_vacc import kernels
+    from tvm_vacc.linker import NONE, find_linker
     from tvm_vacc.runtime.executable import load_executable
+    from tvm_vacc.target import triple_of
 
-    if not compiler:
-        monkeypatch.setattr(kernels, "COMPILERS", ())
     arguments, want = dot_arguments()
     builder = relax.BlockBuilder()
     params = [
@@ -140,7 +138,9 @@ def test_in_a_stored_artefact(
         out = relax.TensorType((16,), "float32")
         builder.emit_func_output(builder.emit(relax.call_tir(dot, params, out_ty=out)))
     target = tvm.target.Target({"tag": "tvm_vacc", "mcpu": HOST_TARGETS["native"].attrs["mcpu"]})
-    files = kernels.store_kernels(kernels.build_kernels(builder.get(), target), tmp_path)
+    linker = find_linker(triple_of(target), None if compiler else NONE)
+    built = kernels.build_kernels(builder.get(), target)
+    files = kernels.store_kernels(built, tmp_path, linker)
     assert ("model.so" in files) == compiler
     machine = load_executable(tmp_path)
     got = machine["main"](*(tvm.runtime.tensor(array) for array in arguments)).numpy()

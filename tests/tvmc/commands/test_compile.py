@@ -50,7 +50,8 @@ def test_passes_all_options(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: P
     target = "tvm_vacc -mcpu=znver4, llvm"
     options = ["--dtype", "fp16", "--context", "64", "--prefill", "32", "-o", "there"]
     after = ("--print-ir-after", "fuse_rope", "--print-ir-after", "canonicalize")
-    code, out, _ = tvmc("compile", tmp_path, "--target", target, *options, *after)
+    linker = ("--cross-compiler", "clang", "--cross-compiler-options", "-v '-Wl,-x y'")
+    code, out, _ = tvmc("compile", tmp_path, "--target", target, *options, *after, *linker)
     assert code == 0
     assert out.startswith("# after fuse_rope\n# after canonicalize\n")
     (call,) = calls
@@ -65,7 +66,18 @@ def test_passes_all_options(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: P
         "context": 64,
         "prefill": 32,
         "print_ir_after": ("fuse_rope", "canonicalize"),
+        "cross_compiler": "clang",
+        "cross_compiler_options": ["-v", "-Wl,-x y"],
     }
+
+
+def test_an_open_quotation_is_refused(
+    tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    code, _, err = tvmc("compile", tmp_path, "--cross-compiler-options", "'-v")
+    assert code == 4
+    assert "No closing quotation" in err
+    assert not calls
 
 
 def test_wrong_target_is_refused_at_once(

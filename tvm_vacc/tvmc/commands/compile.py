@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,18 @@ CONFIG_SUFFIXES = (".yaml", ".yml")
     help="mlf: C99 sources for another toolchain, as --target tvm_vacc/c gives them.",
 )
 @click.option(
+    "--cross-compiler",
+    metavar="PROGRAM",
+    help="What links the kernels; by default g++, for another machine <triple>-g++. none: they are "
+    "compiled when the artefact is loaded.",
+)
+@click.option(
+    "--cross-compiler-options",
+    metavar="WORDS",
+    default="",
+    help='Further arguments to it, such as "--sysroot=/opt/arm -fuse-ld=lld".',
+)
+@click.option(
     "--dtype",
     type=click.Choice(["fp16", "bf16", "fp32"]),
     help="What weights and KV cache are stored as; default: the checkpoint's own.",
@@ -61,6 +74,8 @@ def compile_command(
     target: str,
     output: Path | None,
     output_format: str,
+    cross_compiler: str | None,
+    cross_compiler_options: str,
     dtype: str | None,
     context: int | None,
     prefill: int | None,
@@ -80,12 +95,14 @@ def compile_command(
     Examples:
       tvmc compile --target tvm_vacc glm-4-9b-chat-hf -o glm4 --dtype fp16 --context 4096
       tvmc compile --target "tvm_vacc -mcpu=znver4" configs/hf_chatglm_fp16.yaml
+      tvmc compile --target "tvm_vacc -mtriple=aarch64-linux-gnu" glm-4-9b-chat-hf -o glm4-arm
       tvmc compile --target tvm_vacc/c glm-4-9b-chat-hf -o glm4-c
     """
     from tvm_vacc.target_string import parse_target
 
     target = target_of(target, output_format)
     parse_target(target)  # refused before anything heavy is imported
+    linker_words = words_of(cross_compiler_options)
     from rich.console import Console
 
     with torch_hidden():
@@ -122,6 +139,8 @@ def compile_command(
                 reuse=not no_cache,
                 passport=not no_passport,
                 explain=explanations.append,
+                cross_compiler=cross_compiler,
+                cross_compiler_options=linker_words,
             )
     except KeyboardInterrupt:
         click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
@@ -133,6 +152,20 @@ def compile_command(
     if manifest.passport is not None:
         print_passport(manifest.passport)
     click.echo(f"The artefact is in {path}")
+
+
+def words_of(options: str) -> list[str]:
+    """Split `options` as a shell does.
+
+    Raises:
+        ConfigError: a quotation is left open.
+    """
+    from tvm_vacc.errors import ConfigError
+
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise ConfigError(f"--cross-compiler-options {options!r}: {error}", "close it") from None
 
 
 def target_of(target: str, output_format: str) -> str:

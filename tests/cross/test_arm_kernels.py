@@ -1,0 +1,93 @@
+"""Integer linears by the dot products of 64-bit Arm, on an emulated processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+
+from schedules.isa import isa_of
+from schedules.linear_int4 import linear_int4_kernel, pack_linear_int4
+from schedules.linear_int8 import linear_int8_kernel, pack_linear_int8
+from tests.cross import qemu
+from tests.cross.arm64_root import PROGRAMS, Arm64
+from tests.schedules.quantized_kernels import LARGEST_CODE, integers
+from tvm_vacc.linker import find_linker
+from tvm_vacc.target import triple_of
+from tvm_vacc.target_string import make_target
+
+TOKENS = (1, 2, 3, 5, 8, 12, 13, 27)
+IN_FEATURES, OUT_FEATURES, GROUP = 1056, 97, 32
+
+pytestmark = [pytest.mark.slow, qemu.needs(*PROGRAMS, "aarch64-linux-gnu-g++")]
+
+RUN = """
+import sys
+import numpy as np
+import tvm
+
+library, inputs, outputs = sys.argv[1:]
+module, arrays = tvm.runtime.load_module(library), np.load(inputs)
+results = {}
+for name in map(str, arrays["names"]):
+    x, *others = (arrays[f"{name}.{i}"] for i in range(3))
+    for tokens in arrays["tokens"]:
+        out = tvm.runtime.empty((int(tokens), int(arrays["out_features"])), "float32")
+        module[name](*map(tvm.runtime.tensor, (x[:tokens], *others)), out)
+        results[f"{name}.{tokens}"] = out.numpy()
+np.savez(outputs, **results)
+"""
+
+
+@pytest.mark.parametrize("features", ["+dotprod", "+i8mm"])
+def test_equals_integer_arithmetic(features: str, arm64: Arm64, tmp_path: Path) -> None:
+    target = make_target(f"tvm_vacc -mtriple=aarch64-linux-gnu -mattr={features}")
+    isa = isa_of(target)
+    assert isa.dots_bytes
+    rng = np.random.default_rng(0)
+    kernels, arrays, wanted = {}, {}, {}
+    for kind, largest in LARGEST_CODE.items():
+        weight = rng.integers(-128, 128, (OUT_FEATURES, IN_FEATURES)).astype(np.int8)
+        weight[:2] = [[-128], [127]]  # the longest sums of one sign
+        x = integers(rng, max(TOKENS), IN_FEATURES, largest)
+        x[:2] = [[largest], [-largest]]
+        scale = rng.uniform(-1, 1, OUT_FEATURES).astype(np.float32)
+        kernels[kind] = linear_int8_kernel(
+            IN_FEATURES, OUT_FEATURES, isa, activations=kind, bias_dtype=None
+        )
+        arrays[kind] = (x, pack_linear_int8(weight), scale)
+        wanted[kind] = x.astype(np.float64) @ weight.T * scale
+    codes = rng.integers(-8, 8, (OUT_FEATURES, IN_FEATURES)).astype(np.int8)
+    scales = rng.uniform(-1, 1, (OUT_FEATURES, IN_FEATURES // GROUP)).astype(np.float16)
+    x = integers(rng, max(TOKENS), IN_FEATURES, LARGEST_CODE["float"])
+    kernels["int4"] = linear_int4_kernel(IN_FEATURES, OUT_FEATURES, GROUP, isa, bias_dtype=None)
+    arrays["int4"] = (x, *pack_linear_int4(codes, scales.astype(np.float32), GROUP))
+    wanted["int4"] = x.astype(np.float64) @ (codes * np.repeat(scales, GROUP, 1).astype(float)).T
+    results = run_on_arm(kernels, arrays, target, arm64, tmp_path)
+    for kind, want in wanted.items():
+        for tokens in TOKENS:
+            error = np.abs(results[f"{kind}.{tokens}"] - want[:tokens]).max()
+            assert error <= 1e-6 * np.abs(want).max()
+
+
+def run_on_arm(
+    kernels: dict[str, tvm.tirx.PrimFunc],
+    arrays: dict[str, tuple[np.ndarray, ...]],
+    target: tvm.target.Target,
+    arm64: Arm64,
+    directory: Path,
+) -> dict[str, np.ndarray]:
+    """Return the results of every kernel for each of `TOKENS`, by ``name.tokens``."""
+    named = {name: kernel.with_attr("global_symbol", name) for name, kernel in kernels.items()}
+    linker = find_linker(triple_of(target))
+    assert linker is not None
+    library, inputs, outputs = (directory / name for name in ("k.so", "in.npz", "out.npz"))
+    linker.link(tvm.compile(tvm.IRModule(named), target=target), library)
+    flat = {f"{name}.{i}": array for name, own in arrays.items() for i, array in enumerate(own)}
+    about = {"names": np.array(list(named)), "tokens": TOKENS, "out_features": OUT_FEATURES}
+    np.savez(inputs, **about, **flat)  # type: ignore[arg-type]
+    done = arm64.python("-c", RUN, library, inputs, outputs)
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(outputs))
