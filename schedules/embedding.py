@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.lanes import spread
 from schedules.parallel import for_each, for_lanes
@@ -30,11 +31,11 @@ def embedding_kernel(
         has_scale = table_dtype == "int8"
         names = ("table", "ids", *(("scale",) if has_scale else ()), "out")
         table, ids, *scale, out = (T.arg(name, T.handle()) for name in names)
-        tokens = T.int64()
-        rows = T.match_buffer(table, (vocab, hidden), table_dtype)
-        indices = T.match_buffer(ids, (tokens,), ids_dtype)
-        scales = T.match_buffer(scale[0], (vocab, 1), "float32") if has_scale else None
-        result = T.match_buffer(out, (tokens, hidden), "float32")
+        tokens = dimension("tokens")
+        rows = match_buffer(table, (vocab, hidden), table_dtype)
+        indices = match_buffer(ids, (tokens,), ids_dtype)
+        scales = match_buffer(scale[0], (vocab, 1), "float32") if has_scale else None
+        result = match_buffer(out, (tokens, hidden), "float32")
 
         def copy_row(token: Any) -> None:
             last = tirx.const(vocab - 1, ids_dtype)

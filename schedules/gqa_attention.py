@@ -16,6 +16,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.gqa_arguments import TileArguments
 from schedules.gqa_context import Context
 from schedules.gqa_digits import DigitProduct
@@ -61,7 +62,8 @@ def gqa_attention_kernel(
         T.func_attr({"tirx.noalias": True})
         names = ("query", "key_cache", "value_cache", "page_table", "query_start", "kv_lens", "out")
         handles = [T.arg(name, T.handle()) for name in names]
-        tokens, pages, rows, row_pages, bounds = (T.int64() for _ in range(5))
+        dims = ("tokens", "pages", "rows", "row_pages", "bounds")
+        tokens, pages, rows, row_pages, bounds = map(dimension, dims)
         shapes_and_dtypes: list[tuple[tuple[Any, ...], str]] = [
             ((tokens, heads, head_dim), "float32"),
             (key_cache_shape(pages, kv_heads, head_dim, cache_dtype), cache_dtype),
@@ -72,7 +74,7 @@ def gqa_attention_kernel(
             ((tokens, heads, head_dim), "float32"),
         ]
         buffers = [
-            T.match_buffer(handle, shape, dtype)
+            match_buffer(handle, shape, dtype)
             for handle, (shape, dtype) in zip(handles, shapes_and_dtypes, strict=True)
         ]
         shape = tile_shape(heads // kv_heads, head_dim, isa)

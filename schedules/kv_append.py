@@ -9,6 +9,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.float_bits import INFINITY_BITS, MAGNITUDE_BITS, ROUNDING_MAGIC
 from schedules.hadamard import emit_hadamard
 from schedules.int8_rows import INT8_LEVELS, inverse_scale, largest_magnitude
@@ -37,14 +38,14 @@ def kv_append_kernel(kv_heads: int, head_dim: int, cache_dtype: str) -> tirx.Pri
         T.func_attr({"tirx.noalias": True})
         names = ("key", "value", "slots", "key_cache", "value_cache")
         handles = [T.arg(name, T.handle()) for name in names]
-        tokens, pages = T.int64(), T.int64()
+        tokens, pages = dimension("tokens"), dimension("pages")
         key_shape = key_cache_shape(pages, kv_heads, head_dim, cache_dtype)
         value_shape = value_cache_shape(pages, kv_heads, head_dim, cache_dtype)
-        key = T.match_buffer(handles[0], (tokens, kv_heads, head_dim), "float32")
-        value = T.match_buffer(handles[1], (tokens, kv_heads, head_dim), "float32")
-        slots = T.match_buffer(handles[2], (tokens,), "int32")
-        key_cache = T.match_buffer(handles[3], key_shape, cache_dtype)
-        value_cache = T.match_buffer(handles[4], value_shape, cache_dtype)
+        key = match_buffer(handles[0], (tokens, kv_heads, head_dim), "float32")
+        value = match_buffer(handles[1], (tokens, kv_heads, head_dim), "float32")
+        slots = match_buffer(handles[2], (tokens,), "int32")
+        key_cache = match_buffer(handles[3], key_shape, cache_dtype)
+        value_cache = match_buffer(handles[4], value_shape, cache_dtype)
         append = _append_codes if cache_dtype == "int8" else _append_floats
 
         def one_token(token: Any) -> None:

@@ -28,6 +28,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.linear_bf16_tile import DotTile, products_in
 from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Rows, Steps, Tile
@@ -121,14 +122,14 @@ def linear_kernel(
         x, weight = T.arg("x", T.handle()), T.arg("weight", T.handle())
         bias = T.arg("bias", T.handle()) if bias_dtype else None
         out = T.arg("out", T.handle())
-        tokens = T.int64()
-        x = T.match_buffer(x, (tokens, in_features), "float32")
-        weight = T.match_buffer(weight, packed_shape(out_features, in_features), weight_dtype)
+        tokens = dimension("tokens")
+        x = match_buffer(x, (tokens, in_features), "float32")
+        weight = match_buffer(weight, packed_shape(out_features, in_features), weight_dtype)
         nest = _Linear(
             tile=_tile(weight, products, isa),
             x=x,
-            bias=T.match_buffer(bias, (out_features,), bias_dtype) if bias_dtype else None,
-            out=T.match_buffer(out, (tokens, out_features), "float32"),
+            bias=match_buffer(bias, (out_features,), bias_dtype) if bias_dtype else None,
+            out=match_buffer(out, (tokens, out_features), "float32"),
         )
         with nest.tile.instructions():
             nest.emit(tokens)

@@ -20,6 +20,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.integer_linear import BLOCK, BYTES_A_STEP, TILE_ROWS
 from schedules.isa import Isa
 from schedules.linear_int4_nest import OFFSET, PLANES, STEP, Int4Linear
@@ -117,12 +118,12 @@ def linear_int4_kernel(
         T.func_attr({"tirx.noalias": True})
         names = ("x", "weight", "scale", *(("bias",) if bias_dtype else ()), "out")
         handles = {name: T.arg(name, T.handle()) for name in names}
-        tokens = T.int64()
-        x = T.match_buffer(handles["x"], (tokens, in_features), "float32")
-        weight = T.match_buffer(handles["weight"], weight_shape, PACKED_DTYPE)
-        scale = T.match_buffer(handles["scale"], scale_shape, SCALE_DTYPE)
-        bias = T.match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
-        out = T.match_buffer(handles["out"], (tokens, out_features), "float32")
+        tokens = dimension("tokens")
+        x = match_buffer(handles["x"], (tokens, in_features), "float32")
+        weight = match_buffer(handles["weight"], weight_shape, PACKED_DTYPE)
+        scale = match_buffer(handles["scale"], scale_shape, SCALE_DTYPE)
+        bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
+        out = match_buffer(handles["out"], (tokens, out_features), "float32")
         quantized = quantize_activations(
             x, tokens, planes=PLANES, group=group, spare_rows=TILE_ROWS
         )

@@ -22,6 +22,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.integer_linear import (
     BLOCK,
     BYTES_A_STEP,
@@ -115,13 +116,13 @@ def linear_int8_kernel(
         T.func_attr({"tirx.noalias": True})
         names = ("x", "weight", "scale", *(("bias",) if bias_dtype else ()), "out")
         handles = {name: T.arg(name, T.handle()) for name in names}
-        tokens = T.int64()
-        x = T.match_buffer(handles["x"], (tokens, in_features), "float32")
+        tokens = dimension("tokens")
+        x = match_buffer(handles["x"], (tokens, in_features), "float32")
         shape = packed_shape(out_features, in_features)
-        weight = T.match_buffer(handles["weight"], shape, PACKED_DTYPE)
-        scale = T.match_buffer(handles["scale"], (out_features,), "float32")
-        bias = T.match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
-        out = T.match_buffer(handles["out"], (tokens, out_features), "float32")
+        weight = match_buffer(handles["weight"], shape, PACKED_DTYPE)
+        scale = match_buffer(handles["scale"], (out_features,), "float32")
+        bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
+        out = match_buffer(handles["out"], (tokens, out_features), "float32")
         planes = PLANES[activations]
         quantized = quantize_activations(
             x, tokens, planes=planes, group=in_features, spare_rows=TILE_ROWS

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.integer_linear import TILE_ROWS
 from schedules.isa import Isa
 from schedules.linear_int8 import LARGEST_IN, PACKED_DTYPE, Int8Linear, packed_shape
@@ -52,16 +53,16 @@ def linear_int8_codes_kernel(
         names = ("x", "weight", "scale", "x_scale", "x_zero_point", "sums")
         names += (*(("bias",) if bias_dtype else ()), "out")
         handles = {name: T.arg(name, T.handle()) for name in names}
-        tokens = T.int64()
-        x = T.match_buffer(handles["x"], (tokens, in_features), x_dtype)
+        tokens = dimension("tokens")
+        x = match_buffer(handles["x"], (tokens, in_features), x_dtype)
         shape = packed_shape(out_features, in_features)
-        weight = T.match_buffer(handles["weight"], shape, PACKED_DTYPE)
-        scale = T.match_buffer(handles["scale"], (out_features,), "float32")
-        x_scale = T.match_buffer(handles["x_scale"], (1,), "float32")
-        x_zero_point = T.match_buffer(handles["x_zero_point"], (1,), "int32")
-        sums = T.match_buffer(handles["sums"], (out_features,), "int32")
-        bias = T.match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
-        out = T.match_buffer(handles["out"], (tokens, out_features), "float32")
+        weight = match_buffer(handles["weight"], shape, PACKED_DTYPE)
+        scale = match_buffer(handles["scale"], (out_features,), "float32")
+        x_scale = match_buffer(handles["x_scale"], (1,), "float32")
+        x_zero_point = match_buffer(handles["x_zero_point"], (1,), "int32")
+        sums = match_buffer(handles["sums"], (out_features,), "int32")
+        bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
+        out = match_buffer(handles["out"], (tokens, out_features), "float32")
         codes = copy_codes(x, x_scale, tokens, spare_rows=TILE_ROWS)
         # Unsigned codes are multiplied less 128, and so is their zero point.
         zero_point = T.bind(x_zero_point[0] - (128 if x_dtype == "uint8" else 0))

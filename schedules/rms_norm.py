@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.parallel import for_each, for_lanes
 from schedules.vector_math import widen
@@ -23,10 +24,10 @@ def rms_norm_kernel(hidden: int, eps: float, weight_dtype: str, isa: Isa) -> tir
         T.func_name("rms_norm")
         T.func_attr({"tirx.noalias": True})
         x, weight, out = (T.arg(name, T.handle()) for name in ("x", "weight", "out"))
-        tokens = T.int64()
-        source = T.match_buffer(x, (tokens, hidden), "float32")
-        scale = T.match_buffer(weight, (hidden,), weight_dtype)
-        result = T.match_buffer(out, (tokens, hidden), "float32")
+        tokens = dimension("tokens")
+        source = match_buffer(x, (tokens, hidden), "float32")
+        scale = match_buffer(weight, (hidden,), weight_dtype)
+        result = match_buffer(out, (tokens, hidden), "float32")
 
         def one_token(token: Any) -> None:
             partial = T.alloc_buffer((PARTIAL_SUMS,), "float32", scope="local")

@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.parallel import for_each
 
 CHUNK = 16
@@ -26,11 +27,11 @@ def rope_kernel(heads: int, head_dim: int, pairs: int) -> tirx.PrimFunc:
         T.func_name("rope")
         T.func_attr({"tirx.noalias": True})
         handles = [T.arg(name, T.handle()) for name in ("x", "cos", "sin", "out")]
-        tokens = T.int64()
-        source = T.match_buffer(handles[0], (tokens, heads, head_dim), "float32")
-        cosine = T.match_buffer(handles[1], (tokens, pairs), "float32")
-        sine = T.match_buffer(handles[2], (tokens, pairs), "float32")
-        result = T.match_buffer(handles[3], (tokens, heads, head_dim), "float32")
+        tokens = dimension("tokens")
+        source = match_buffer(handles[0], (tokens, heads, head_dim), "float32")
+        cosine = match_buffer(handles[1], (tokens, pairs), "float32")
+        sine = match_buffer(handles[2], (tokens, pairs), "float32")
+        result = match_buffer(handles[3], (tokens, heads, head_dim), "float32")
 
         def one_token(token: Any) -> None:
             with T.serial(0, whole // CHUNK) as chunk:

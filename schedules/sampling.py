@@ -15,6 +15,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.parallel import for_lanes
 from schedules.vector_math import exp
@@ -43,12 +44,11 @@ def sample_kernel(vocab: int, isa: Isa) -> tirx.PrimFunc:
         T.func_attr({"tirx.noalias": True})
         names = ("logits", "temperature", "top_p", "top_k", "uniform", "out")
         logits, *rest = (T.arg(name, T.handle()) for name in names)
-        rows = T.int64()
-        logits = T.match_buffer(logits, (rows, vocab), "float32")
+        rows = dimension("rows")
+        logits = match_buffer(logits, (rows, vocab), "float32")
         dtypes = ("float32", "float32", "int32", "float32", "int32")
         temperature, top_p, top_k, uniform, out = (
-            T.match_buffer(handle, (rows,), dtype)
-            for handle, dtype in zip(rest, dtypes, strict=True)
+            match_buffer(handle, (rows,), dtype) for handle, dtype in zip(rest, dtypes, strict=True)
         )
         with T.parallel(0, rows) as row:
             sampler = _RowSampler(vocab, isa, logits, row)

@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.parallel import for_each, for_lanes
 from schedules.vector_math import sigmoid
@@ -19,9 +20,9 @@ def swiglu_kernel(features: int, isa: Isa) -> tirx.PrimFunc:
         T.func_name("swiglu")
         T.func_attr({"tirx.noalias": True})
         gate_up, out = T.arg("gate_up", T.handle()), T.arg("out", T.handle())
-        tokens = T.int64()
-        source = T.match_buffer(gate_up, (tokens, 2 * features), "float32")
-        result = T.match_buffer(out, (tokens, features), "float32")
+        tokens = dimension("tokens")
+        source = match_buffer(gate_up, (tokens, 2 * features), "float32")
+        result = match_buffer(out, (tokens, features), "float32")
 
         def one_token(token: Any) -> None:
             def activate(channel: Any) -> None:

@@ -28,6 +28,7 @@ def autoload() -> None:
     This module imports no TVM at its top: when a user imports the plugin first, TVM loads it again
     from its own initialisation and must find this function defined. Repeated calls change nothing.
     """
+    import tvm_ffi
     from tvm.relax import pipeline
     from tvm.target import Target, register_tag
 
@@ -48,6 +49,12 @@ def autoload() -> None:
 
         return run
 
+    def external(*arguments: Any) -> list[tvm.runtime.Module]:
+        from tvm_vacc.byoc import compile_functions
+
+        return compile_functions(*arguments)
+
+    tvm_ffi.register_global_func(f"relax.ext.{TAG}", external)
     pipeline.PIPELINE_MAP["default"] = dispatch
     pipeline.register_pipeline(TAG)(vacc_pipeline)
 

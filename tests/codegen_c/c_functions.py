@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, tirx
 
 from tests.codegen_c.c_build import arguments_type, build, pointer
-from tvm_vacc.codegen_c.package import c_sources
+from tvm_vacc.codegen_c.package import print_package
 from tvm_vacc.kernels import plan_memory
 from tvm_vacc.target_string import make_target
 
@@ -64,7 +64,7 @@ def module_of(cases: dict[str, Case]) -> tvm.ir.IRModule:
 def write(cases: dict[str, Case], directory: Path) -> Path:
     """Print the sources of `cases` to `directory`."""
     module = plan_memory(module_of(cases), make_target("tvm_vacc/c"))
-    for name, text in c_sources(module).items():
+    for name, text in print_package(module).files.items():
         (directory / name).write_text(text)
     return directory
 

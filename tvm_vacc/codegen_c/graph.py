@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ class GraphPrinter:
         self.called: dict[str, None] = {}
         self.names = Names([name, "arguments", "workspace", "next"])
         self.e = expression_printer(name, VectorFunctions(), self.names)
+        self.e.longest = sys.maxsize  # sizes are printed where no line can stand before them
         self.values: dict[Any, Value] = {}
         self.lines: list[Line] = []
         self.signature = Signature(name)

@@ -8,11 +8,10 @@ from typing import Any
 from tvm import ir
 from tvm.sym.analyzer import ConstIntBound
 
-from tvm_vacc.codegen_c.c_types import CType
 from tvm_vacc.codegen_c.expressions import expression_printer
 from tvm_vacc.codegen_c.expressions.printer import Printer
 from tvm_vacc.codegen_c.function import Function
-from tvm_vacc.codegen_c.lines import Names
+from tvm_vacc.codegen_c.lines import Line, Names, render
 from tvm_vacc.codegen_c.memory import Memory
 from tvm_vacc.codegen_c.statements import StatementPrinter
 from tvm_vacc.codegen_c.vectors import VectorFunctions
@@ -26,7 +25,7 @@ class Kernel:
 
     Attributes:
         name: of the function.
-        prototype: its declaration, without the semicolon.
+        prototype: its declaration, with a comment that gives its arguments' shapes and types.
         text: its definition, and those of the functions for its parallel loops before it.
         dims: where the arguments behind the tensors come from: the symbolic dimension ``axis`` of
             the tensor ``parameter``, as pairs (parameter, axis).
@@ -55,23 +54,17 @@ def print_kernel(name: str, function: Any, vectors: VectorFunctions) -> Kernel:
     printer = expression_printer(name, vectors, names)
     parameters = list(function.params)
     pointers = [memory.pointer(item, "") for item in parameters]
-    single_output = sum(not pointer.is_constant for pointer in pointers) == 1
     for item, pointer in zip(parameters, pointers, strict=True):
-        wanted = item.name or ("in" if pointer.is_constant else "out")
-        chosen = (
-            names.exactly(wanted)
-            if item.name or (wanted == "out" and single_output)
-            else (names.numbered(wanted))
-        )
+        direction = "in" if pointer.is_constant else "out"
+        chosen = names.exactly(item.name) if item.name else names.numbered(direction)
         printer.pointers[item] = memory.pointer(item, chosen)
         printer.types[chosen] = pointer.declaration
     dims: dict[str, tuple[int, int]] = {}
     for position, item in enumerate(parameters):
         for axis, dim in enumerate(item.ty.shape):
             if isinstance(dim, ir.Var) and dim not in printer.variables:
-                chosen = (
-                    names.exactly(dim.name) if dim.name not in ("", "v") else (names.numbered("n"))
-                )
+                is_named = dim.name not in ("", "v")
+                chosen = names.exactly(dim.name) if is_named else names.numbered("n")
                 printer.variables[dim] = chosen
                 printer.types[chosen] = "int64_t"
                 printer.analyzer.update(dim, ConstIntBound(0, ConstIntBound.POS_INF), True)
@@ -89,19 +82,19 @@ def print_kernel(name: str, function: Any, vectors: VectorFunctions) -> Kernel:
             body = f"    (void){pointer.name};\n{body}"
     taken = {chosen: where for chosen, where in dims.items() if chosen in used}
     arguments += [f"int64_t {chosen}" for chosen in taken]
-    prototype = f"int {name}({', '.join(arguments)})"
-    comment = _describe(name, parameters, printer)
-    text = "\n".join([*statements.tasks, f"{comment}{prototype} {{\n{body}}}\n"])
+    head = f"int {name}({', '.join(arguments)})"
+    prototype = _describe(parameters, printer) + render([Line(f"{head};", 0)])
+    opening = render([Line(f"{head} {{", 0)])
+    text = "\n".join([*statements.tasks, f"{opening}{body}}}\n"])
     return Kernel(name, prototype, text, tuple(taken.values()))
 
 
-def _describe(name: str, parameters: list[Any], printer: Printer) -> str:
-    """Return a comment that gives the shape and type of each tensor."""
+def _describe(parameters: list[Any], printer: Printer) -> str:
+    """Return a comment that gives the shape and type of each tensor, and which are written."""
     lines = []
     for item in parameters:
         pointer = printer.pointers[item]
-        shape = ", ".join(
-            printer.variables[dim] if isinstance(dim, ir.Var) else str(dim) for dim in item.ty.shape
-        )
-        lines.append(f" *   {pointer.name} [{shape}] {CType(pointer.element.base).suffix}")
-    return f"/*\n * {name}\n" + "\n".join(lines) + "\n */\n"
+        shape = ", ".join(map(printer.index, item.ty.shape))
+        written = "" if pointer.is_constant else ", written"
+        lines.append(f" * {pointer.name} [{shape}] {pointer.element.suffix}{written}\n")
+    return "/*\n" + "".join(lines) + " */\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tvm_vacc.codegen_c.wrap import wrap
+
 INDENT = "    "
 
 
@@ -38,8 +40,9 @@ def without_unused(lines: list[Line]) -> list[Line]:
 
 
 def render(lines: Iterable[Line]) -> str:
-    """Return the text of `lines`, indented."""
-    return "".join(f"{INDENT * line.depth}{line.text}\n" if line.text else "\n" for line in lines)
+    """Return the text of `lines`, indented and wrapped."""
+    wrapped = (part for line in lines for part in wrap(line.text, len(INDENT) * line.depth))
+    return "".join(f"{part}\n" for part in wrapped)
 
 
 class Names:

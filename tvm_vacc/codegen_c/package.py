@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,18 +13,35 @@ from tvm_vacc.codegen_c.graph import Graph, GraphPrinter
 from tvm_vacc.codegen_c.kernel import Kernel, print_kernel
 from tvm_vacc.codegen_c.lower import lower_kernels
 from tvm_vacc.codegen_c.run_header import RUN_HEADER, run_header
+from tvm_vacc.codegen_c.signature import Signature
 from tvm_vacc.codegen_c.vectors import VectorFunctions
 from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
 
 RUNTIME_FILES = ("vacc.h", "vacc_lanes.h", "vacc.c")
+ENTRY = "forward"
+"""The function of a plain graph."""
+
 OTHER_FAMILY = "other"
 """Kernels that TVM made of operators that are not ours."""
 
 _PREFIX = "vacc_"
 
 
-def c_sources(module: tvm.ir.IRModule) -> dict[str, str]:
-    """Return the texts of the files, by name.
+@dataclass(frozen=True)
+class Package:
+    """A printed module.
+
+    Attributes:
+        files: their texts, by name.
+        signatures: of the Relax functions, by name in the module.
+    """
+
+    files: dict[str, str]
+    signatures: dict[str, Signature]
+
+
+def print_package(module: tvm.ir.IRModule) -> Package:
+    """Print a module to files.
 
     `RUNTIME_FILES` are the same for every model; ``vacc_vectors.h`` lists the vector types it
     needs, ``vacc_kernels.h`` the kernels, ``kernels_<family>.c`` holds those of an operator,
@@ -45,34 +63,35 @@ def c_sources(module: tvm.ir.IRModule) -> dict[str, str]:
         name = str(gvar.name_hint)
         kernels[name] = print_kernel(_PREFIX + name, function, vectors)
         families[name] = str((function.attrs or {}).get(OPERATOR_ATTRIBUTE, OTHER_FAMILY))
-    graphs = [
-        GraphPrinter(_PREFIX + str(gvar.name_hint), function, kernels).print()
+    graphs = {
+        str(gvar.name_hint): GraphPrinter(_PREFIX + str(gvar.name_hint), function, kernels).print()
         for gvar, function in sorted(
             module.functions_items(), key=lambda item: str(item[0].name_hint)
         )
         if isinstance(function, relax.Function)
-    ]
-    called = dict.fromkeys(name for graph in graphs for name in graph.kernels)
+    }
+    called = dict.fromkeys(name for graph in graphs.values() for name in graph.kernels)
     runtime = files("tvm_vacc.codegen_c") / "runtime"
     sources = {name: (runtime / name).read_text("utf-8") for name in RUNTIME_FILES}
     sources["vacc_vectors.h"] = vectors.header()
     sources["vacc_kernels.h"] = _header(
-        "VACC_KERNELS_H", "vacc.h", [f"{kernels[name].prototype};\n" for name in called]
+        "VACC_KERNELS_H", "vacc.h", [kernels[name].prototype for name in called]
     )
     for family in sorted({families[name] for name in called}):
         texts = [kernels[name].text for name in called if families[name] == family]
         sources[f"kernels_{family}.c"] = "\n".join(
             ['#include "vacc_kernels.h"\n#include "vacc_vectors.h"\n', *texts]
         )
-    sources.update(_model(graphs))
-    if len(graphs) == 1:
-        sources[RUN_HEADER] = run_header(graphs[0].signature)
-    return sources
+    sources.update(_model(list(graphs.values())))
+    signatures = {name: graph.signature for name, graph in graphs.items()}
+    if list(signatures) == [ENTRY]:
+        sources[RUN_HEADER] = run_header(signatures[ENTRY])
+    return Package(sources, signatures)
 
 
 def write_sources(module: tvm.ir.IRModule, directory: Path) -> tuple[str, ...]:
-    """Write `c_sources` to `directory` and return the names of the files."""
-    sources = c_sources(module)
+    """Write the files of `print_package` to `directory` and return their names."""
+    sources = print_package(module).files
     for name, text in sources.items():
         (directory / name).write_text(text, "utf-8")
     return tuple(sources)

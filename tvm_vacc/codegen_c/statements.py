@@ -11,7 +11,7 @@ from tvm.sym.analyzer import ConstIntBound
 
 from tvm_vacc.codegen_c.c_types import CType, c_type_of
 from tvm_vacc.codegen_c.expressions.calls import prefetch
-from tvm_vacc.codegen_c.expressions.printer import Printer
+from tvm_vacc.codegen_c.expressions.printer import Printer, prefix_of
 from tvm_vacc.codegen_c.expressions.values import is_one
 from tvm_vacc.codegen_c.function import Function, Scratch
 from tvm_vacc.codegen_c.memory import Memory, element_of, is_pointer
@@ -65,7 +65,7 @@ class StatementPrinter:
     def _bind(self, statement: Any) -> None:
         var, value = statement.var, statement.value
         if not is_pointer(var):
-            self.e.bind(var, value, _prefix(c_type_of(value)))
+            self.e.bind(var, value, prefix_of(c_type_of(value)))
             return
         pointer = self.memory.pointer(value.args[0].source, self.e.names.numbered("pointer"))
         address = self.e.text(value)
@@ -108,8 +108,8 @@ class StatementPrinter:
             return
         name = self.e.names.numbered("scratch")
         outer, self.e.uses = self.e.uses, set()
-        text = str(fixed) if fixed is not None else f"size_t)({self.e.text(count)}"
-        text = text if fixed is not None else f"({text})"
+        with self.e.aside():
+            text = str(fixed) if fixed is not None else f"(size_t)({self.e.text(count)})"
         uses, self.e.uses = frozenset(self.e.uses), outer
         if not uses <= self.function.known:
             raise self.e.refuse("scratch memory of a size that is computed within")
@@ -164,9 +164,9 @@ class StatementPrinter:
 
     @print.register(tirx.While)
     def _while(self, statement: Any) -> None:
-        before = len(self.e.lines)
-        condition = self.e.text(statement.condition)
-        if len(self.e.lines) != before:
+        with self.e.aside() as hoisted:
+            condition = self.e.text(statement.condition)
+        if hoisted:
             raise self.e.refuse("a binding in the condition of a loop")
         self.e.emit(f"while ({condition}) {{")
         self._block(statement.body)
@@ -182,8 +182,8 @@ class StatementPrinter:
             return
         if kind not in (tirx.ForKind.SERIAL, tirx.ForKind.UNROLLED):
             raise self.e.refuse(f"a loop of the kind {kind.name}")
-        e, var = self.e, statement.loop_var
-        ctype = c_type_of(var)
+        e = self.e
+        ctype = CType("int64")  # whatever TIR has: indices are, and need no casts then
         first = e.index(statement.min)
         end = e.text(e.analyzer.simplify(statement.min + statement.extent), 6)
         name = e.names.numbered("i")
@@ -233,10 +233,3 @@ class StatementPrinter:
         call = f"vacc_parallel_for({name}, &{name}_arguments, {count})"
         e.uses = {*count_uses, "status"}
         e.emit(f"status |= {call};")
-
-
-def _prefix(ctype: CType) -> str:
-    """What the name of a bound variable begins with: a vector, a condition, a number."""
-    if ctype.lanes > 1:
-        return "v"
-    return {"bool": "is", "float32": "x", "float64": "x"}.get(ctype.base, "n")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tvm import ir
+from tvm.ir.prim import expr as prim
 from tvm.sym import Analyzer
 
 from tvm_vacc.codegen_c.c_types import CType, c_type_of
@@ -17,6 +19,9 @@ from tvm_vacc.errors import TargetError
 
 # How strongly C's operators bind. Bits have no rank: their operands always get parentheses.
 ATOM, UNARY, PRODUCT, SUM, COMPARISON, CHOICE, BIT = 8, 7, 6, 5, 4, 2, 1
+
+LONGEST = 80
+"""Characters of an expression within another: longer ones get a name."""
 
 Printed = tuple[str, int]
 """Text, and how strongly its outermost operator binds."""
@@ -37,6 +42,7 @@ class Printer:
         lines: of the function's body so far; bindings within an expression are added to them.
         depth: of the block that is being printed.
         uses: local names used since the last line.
+        longest: characters of an expression within another that is not given a name.
     """
 
     def __init__(
@@ -57,6 +63,9 @@ class Printer:
         self.lines: list[Line] = []
         self.depth = 1
         self.uses: set[str] = set()
+        self.longest = LONGEST
+        self._asides = 0
+        self._named: dict[str, str] = {}
         self._forms = forms
 
     def print(self, expr: Any) -> Printed:
@@ -67,8 +76,18 @@ class Printer:
         return form(self, expr)
 
     def text(self, expr: Any, strength: int = 0) -> str:
-        """Return `expr` in C, in parentheses where it binds less than `strength`."""
+        """Return `expr` in C, in parentheses where it binds less than `strength`.
+
+        What is long gets a name, and a line of its own before the one that is being printed.
+        """
+        outer, self.uses = self.uses, set()
         text, own = self.print(expr)
+        if len(text) > self.longest and not self._asides and _may_have_name(expr):
+            ctype = c_type_of(expr)
+            if text not in self._named:
+                self._named[text] = self._name(ctype, text, prefix_of(ctype))
+            self.uses, text, own = {self._named[text]}, self._named[text], ATOM
+        self.uses |= outer
         return f"({text})" if own < strength else text
 
     def index(self, expr: Any) -> str:
@@ -77,20 +96,35 @@ class Printer:
 
     def emit(self, text: str, defines: str = "") -> None:
         """Add a line that uses the names printed since the last one."""
-        self.lines.append(Line(text, self.depth, frozenset(self.uses), defines))
-        self.uses = set()
+        self._add(text, defines)
+        self._named.clear()  # the next statement may find other values in memory
 
     def bind(self, var: Any, value: Any, prefix: str) -> None:
         """Declare a C variable for `var`; `prefix` begins its name."""
         ctype = c_type_of(value)
-        text = self.text(value)
-        name = self.names.numbered(prefix)
-        self.declare_type(ctype)
-        if wraps(self, value):
+        if ctype.base in ("int32", "int64") and ctype.lanes == 1 and not wraps(self, value):
+            value = self.analyzer.simplify(value)
+            self.analyzer.update(var, self.analyzer.const_int_bound(value), True)
+            if isinstance(value, prim.IntImm):
+                self.analyzer.bind(var, value, True)
+        is_wrapping = wraps(self, value)
+        text, _ = self.print(value)
+        name = self._name(ctype, text, prefix)
+        if is_wrapping:
             self.wrapping.add(name)
         self.variables[var] = name
+
+    def _name(self, ctype: CType, text: str, prefix: str) -> str:
+        """Declare a variable that holds `text`."""
+        name = self.names.numbered(prefix)
+        self.declare_type(ctype)
         self.types[name] = ctype.name
-        self.emit(f"const {ctype.name} {name} = {text};", defines=name)
+        self._add(f"const {ctype.name} {name} = {text};", name)
+        return name
+
+    def _add(self, text: str, defines: str) -> None:
+        self.lines.append(Line(text, self.depth, frozenset(self.uses), defines))
+        self.uses = set()
 
     def use(self, name: str) -> str:
         """Note that the line being printed uses `name`."""
@@ -123,18 +157,35 @@ class Printer:
 
     @contextmanager
     def aside(self) -> Iterator[list[Line]]:
-        """Collect the lines that an expression adds in a list of their own, one block deeper."""
+        """Collect the lines that an expression adds in a list of their own, one block deeper.
+
+        Nothing gets a name there only because it is long.
+        """
         kept, self.lines = self.lines, []
         self.depth += 1
+        self._asides += 1
         try:
             yield self.lines
         finally:
+            self._asides -= 1
             self.depth -= 1
             self.lines = kept
 
 
 Form = Callable[[Printer, Any], Printed]
 """Prints one kind of expression."""
+
+
+def prefix_of(ctype: CType) -> str:
+    """Return what the name of a variable begins with: a vector, a condition, a number."""
+    if ctype.lanes > 1:
+        return "v"
+    return {"bool": "is", "float32": "x", "float64": "x"}.get(ctype.base, "n")
+
+
+def _may_have_name(expr: Any) -> bool:
+    """Tell whether an expression is a value that a variable can hold; conditions are not named."""
+    return not isinstance(expr.ty, ir.PointerType) and str(expr.ty.dtype) != "bool"
 
 
 def refuse_halves(e: Printer, ctype: CType) -> None:

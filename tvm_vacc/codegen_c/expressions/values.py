@@ -85,6 +85,8 @@ def _cast(e: Printer, expr: Any) -> Printed:
         return f"({to.scalar}){value}", UNARY
     if to.is_half:
         return from_float(to, f"(float){e.text(expr.value, UNARY)}"), ATOM
+    if isinstance(expr.value, ir.Var) and e.types.get(e.variables[expr.value]) == to.name:
+        return e.print(expr.value)  # a loop variable, wider in C than in TIR
     return f"({to.scalar}){e.text(expr.value, UNARY)}", UNARY
 
 
