@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from tvm import ir, relax
 
 from relay_passes.base import NUM_CACHES, NUM_INPUT, PassResult
-from relay_passes.rewriter import is_call, is_straight, replace_main, shape_of, static, substitute
+from relay_passes.rewriter import (
+    emit,
+    is_call,
+    is_straight,
+    replace_main,
+    shape_of,
+    static,
+    substitute,
+)
 from tvm_vacc import ops
 
 TOKEN_WISE = frozenset(
@@ -100,13 +108,14 @@ class _Flattener:
         if not any(var in self.flat for var in relax.analysis.free_vars(value)):
             self.renamed[binding.var] = self.builder.emit(substitute(value, self.renamed))
             return
+        span = value.span if isinstance(value, relax.Call) else None
         new = self._flattened(value)
         if new is None:
             new = substitute(value, {**self.renamed, **self._restored(value)})
             if _is_batched(value):
                 new = relax.op.reshape(self.builder.emit(new), shape_of(value)[1:])
         target = self.flat if _is_batched(value) else self.renamed
-        target[binding.var] = self.builder.emit(new)
+        target[binding.var] = emit(self.builder, new, span)
 
     def _flattened(self, value: relax.Expr) -> relax.Expr | None:
         """Return `value` on flat operands, None where its operator is not known."""

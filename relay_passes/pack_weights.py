@@ -12,6 +12,7 @@ from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relay_passes.base import PassResult
+from relay_passes.rewriter import with_span
 from relay_passes.weight_plan import (
     LINEAR,
     LINEAR_INT4,
@@ -99,6 +100,9 @@ class _Packer(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         is_head = self.head is not None and call.same_as(self.head)
         call = self.visit_expr_post_order(call)
+        return with_span(self._packed(call, is_head), call.span)
+
+    def _packed(self, call: relax.Call, is_head: bool) -> relax.Expr:
         if call.op == linear.op:
             return self._pack_linear(call, "head" if is_head else "linear")
         if call.op == quantized_linear.op:

@@ -8,6 +8,7 @@ from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relay_passes.base import PassResult
+from relay_passes.rewriter import with_span
 from relay_passes.weight_plan import CODES, MadeTensor, PackedWeight, Quantized, read_plan
 from relay_passes.weights import StoredWeights, replace_weights, weights_read, without_dead_code
 from tvm_vacc.ops import embedding
@@ -67,4 +68,4 @@ class _Quantizer(PyExprMutator):
         made = [tensor.parameter() for tensor in entry.tensors]
         self.plan.append(entry)
         self.params += made
-        return embedding(made[0], ids, made[1])
+        return with_span(embedding(made[0], ids, made[1]), call.span)

@@ -13,6 +13,7 @@ from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relay_passes.base import PassResult
+from relay_passes.rewriter import with_span
 from relay_passes.weight_plan import (
     CODES,
     MadeTensor,
@@ -119,6 +120,9 @@ class _Quantizer(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         is_head = self.head is not None and call.same_as(self.head)
         call = self.visit_expr_post_order(call)
+        return with_span(self._quantized_call(call, is_head), call.span)
+
+    def _quantized_call(self, call: relax.Call, is_head: bool) -> relax.Expr:
         if call.op != linear.op:
             return call
         x, weight, *bias = call.args

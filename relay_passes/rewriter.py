@@ -77,14 +77,16 @@ class Graph(View):
     Attributes:
         builder: holds the bindings emitted so far.
         renamed: what the old function's variables have become.
+        spans: of the binding that is rewritten: what is emitted for it has the same origin.
     """
 
     builder: relax.BlockBuilder
     renamed: dict[relax.Var, relax.Expr]
+    spans: list[ir.Span | None]
 
     def emit(self, expr: relax.Expr) -> relax.Var:
         """Bind `expr`, nested calls included, and return its variable."""
-        return self.builder.emit(expr)
+        return emit(self.builder, expr, self.spans[-1])
 
 
 def _num_input(attrs: Mapping[str, Any] | None, default: int) -> int:
@@ -141,7 +143,8 @@ def rebuild(
     builder = relax.BlockBuilder()
     renamed: dict[relax.Var, relax.Expr] = {}
     num_input = _num_input(all_attrs, len(params))
-    graph = Graph(builder.lookup_binding, tuple(params), num_input, builder, renamed)
+    spans: list[ir.Span | None] = [None]
+    graph = Graph(builder.lookup_binding, tuple(params), num_input, builder, renamed, spans)
     with builder.function("main", params):
         with builder.dataflow():
             for binding in function.body.blocks[0].bindings:
@@ -150,9 +153,10 @@ def rebuild(
                     renamed[binding.var] = builder.match_cast(value, binding.ty)
                     continue
                 value = builder.normalize(value)
+                spans[-1] = value.span if isinstance(value, relax.Call) else None
                 replacement = rule(graph, value)
                 value = value if replacement is None else replacement
-                renamed[binding.var] = value if is_leaf(value) else builder.emit(value)
+                renamed[binding.var] = value if is_leaf(value) else emit(builder, value, spans[-1])
             body = graph.value(substitute(function.body.body, renamed))
             if isinstance(body, relax.Tuple):
                 fields = outputs(list(body.fields))
@@ -184,6 +188,25 @@ def substitute(expr: relax.Expr, renamed: Mapping[relax.Var, relax.Expr]) -> rel
         args = [substitute(arg, renamed) for arg in expr.args]
         return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     return expr
+
+
+def with_span(expr: relax.Expr, span: ir.Span | None) -> relax.Expr:
+    """Return `expr`, where it is a call without an origin, with the origin `span`.
+
+    Spans name the nodes of the model that calls come from (`tvm_vacc.frontend.origins`): whoever
+    puts a call in the place of another hands them on. Mostly there are none.
+    """
+    if span is None or not isinstance(expr, relax.Call) or expr.span is not None:
+        return expr
+    args = [with_span(arg, span) for arg in expr.args]
+    return relax.Call(expr.op, args, expr.attrs, expr.ty_args, span)
+
+
+def emit(builder: relax.BlockBuilder, expr: relax.Expr, span: ir.Span | None) -> relax.Var:
+    """Bind `expr`, nested calls included, as what has the origin `span`; return its variable."""
+    if span is not None:  # normalising takes nested calls apart, and the outer one's origin away
+        expr = with_span(builder.normalize(with_span(expr, span)), span)
+    return builder.emit(expr)
 
 
 def is_leaf(expr: relax.Expr) -> bool:

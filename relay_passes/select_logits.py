@@ -63,7 +63,7 @@ class _TakeBefore(PyExprMutator):
             return call
         axis = len(call.args[0].ty.shape) - 2
         taken = self.builder_.emit(relax.op.take(call.args[0], self.rows, axis, mode="clip"))
-        return relax.Call(call.op, [taken, *call.args[1:]], call.attrs)
+        return relax.Call(call.op, [taken, *call.args[1:]], call.attrs, span=call.span)
 
 
 def _call_of(function: relax.Function, expr: relax.Expr, op: ir.Op) -> relax.Call | None:

@@ -8,7 +8,7 @@ from tvm import ir
 from relay_passes.base import PassResult
 from tests.relay_passes.fused_glm import FusedGlm, tiny_spec
 from tvm_vacc.errors import ConfigError, PassError
-from tvm_vacc.pipeline import Step, check_pass_names, glm_pipeline, run_pipeline
+from tvm_vacc.pipeline import Step, chosen, glm_pipeline, run_pipeline
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,29 @@ def test_the_module_is_shown_after_the_named_pass_only() -> None:
     assert "R.tvm_vacc.gqa_attention" in shown[0]
 
 
-def test_an_unknown_pass_name_lists_the_known_ones() -> None:
+def test_the_module_is_shown_before_the_named_pass() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    shown: list[str] = []
+    run_pipeline(module, [Step(Fake(1, "first"))], print_before=["first"], show=shown.append)
+    assert [text.partition("\n")[0] for text in shown] == ["# before first"]
+
+
+def names(steps: tuple[Step, ...]) -> list[str]:
+    return [step.run.name for step in steps]
+
+
+def test_what_a_model_can_do_without_is_left_out() -> None:
     steps = glm_pipeline(2, "float32", prefill=64)
-    check_pass_names(steps, ["canonicalize", "fuse_rope"])
-    with pytest.raises(ConfigError, match="no pass fuse_everything; choose of canonicalize, "):
-        check_pass_names(steps, ["fuse_everything"])
+    assert chosen(steps, 3, ()) == steps
+    assert set(names(steps)) - set(names(chosen(steps, 3, ["fuse_swiglu", "FuseOps"]))) == {
+        "fuse_swiglu"
+    }
+    assert set(names(steps)) - set(names(chosen(steps, 0, ()))) == {
+        *("fuse_rms_norm", "fuse_rope", "fuse_swiglu", "fuse_embedding")
+    }
+
+
+def test_a_pass_that_is_needed_cannot_be_left_out() -> None:
+    steps = glm_pipeline(2, "float32", prefill=64)
+    with pytest.raises(ConfigError, match=r"pass pack_weights cannot be left out.*fuse_rms_norm"):
+        chosen(steps, 3, ["pack_weights"])

@@ -16,13 +16,17 @@ from relay_passes.bundle_params import ENTRY
 from relay_passes.weight_plan import PackedWeight, read_plan, tensors_of
 from tvm_vacc.artifact.manifest import FileEntry, PassReport, TensorSpec
 from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.build_context import build_context
+from tvm_vacc.build_options import BuildOptions, BuildWatch
 from tvm_vacc.cache.key import Key
 from tvm_vacc.cache.store import Cache, Piece
 from tvm_vacc.codegen_c.package import write_sources
+from tvm_vacc.dump_code import dump_graph, dump_kernels
 from tvm_vacc.frontend.import_onnx import ImportedModel
 from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.kernels import build_kernels, plan_memory, store_kernels
 from tvm_vacc.linker import Linker
+from tvm_vacc.offloads import offload_report
 from tvm_vacc.pipeline import Step, run_pipeline
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.safe_io import sha256_file
@@ -65,7 +69,7 @@ _BUILD = TypeAdapter(Build)
 
 
 def make_build(
-    read: Callable[[], ImportedModel],
+    read: Callable[[bool], ImportedModel],
     steps: Sequence[Step],
     root: Path,
     target: tvm.target.Target,
@@ -75,13 +79,14 @@ def make_build(
     writer: ArtifactWriter,
     report: Report,
     *,
-    print_ir_after: Sequence[str] = (),
-    show: Callable[[str], None] = print,
+    options: BuildOptions,
+    watch: BuildWatch,
 ) -> Build:
     """Put the kernels of a model into the artefact and return what else is known of them.
 
     Args:
-        read: reads the model; not called where the cache has the kernels.
+        read: reads the model, with origins where asked to; not called where the kernels are
+            in the cache.
         steps: the passes that the model goes through.
         root: the directory of its ONNX file.
         target: what for.
@@ -90,30 +95,48 @@ def make_build(
         cache: where to look for them, and to keep them.
         writer: of the artefact.
         report: takes the progress.
-        print_ir_after: names of passes after which the module is shown; the passes run then.
-        show: takes the text of a module.
+        options: how TVM's passes run.
+        watch: what is to be seen of the passes; where it is something, they run.
 
     Raises:
         VaccError: see `import_onnx` and `run_pipeline`.
     """
-    fresh = "its IR is to be printed" if print_ir_after else ""
-    with cache.piece("kernels", key, fresh=fresh) as piece:
+    with cache.piece("kernels", key, fresh=watch.why_anew) as piece:
         if not piece.is_ready:
-            imported = read()
-            module, passes = run_pipeline(
-                imported.module,
-                steps,
-                print_after=print_ir_after,
-                show=show,
-                progress=lambda done, total: report(Progress("passes", done, total, "passes")),
-            )
-            build = _describe(imported, module, (*_frontend_reports(imported), *passes), root)
-            names = _write_kernels(module, target, linker, piece.directory, report)
+            imported, module, passes = run_passes(read, steps, report, watch)
+            build = describe(imported, module, passes, root)
+            names = _write_kernels(module, target, linker, piece.directory, report, options, watch)
             _keep(piece, build, names)
         for name in piece.files:
             if name != _RECORD:
                 writer.adopt(name, piece.place(name, writer.directory / name))
         return _BUILD.validate_json((piece.directory / _RECORD).read_bytes())
+
+
+def run_passes(
+    read: Callable[[bool], ImportedModel], steps: Sequence[Step], report: Report, watch: BuildWatch
+) -> tuple[ImportedModel, ir.IRModule, tuple[PassReport, ...]]:
+    """Read a model and run its passes; what `watch` asks of the graph is handed out.
+
+    Returns:
+        The model as it was read, the module that the kernels are made of, and what was done.
+
+    Raises:
+        VaccError: see `import_onnx` and `run_pipeline`.
+    """
+    imported = read(watch.offloads is not None)
+    module, passes = run_pipeline(
+        imported.module,
+        steps,
+        print_before=watch.print_before,
+        print_after=watch.print_after,
+        show=watch.show,
+        progress=lambda done, total: report(Progress("passes", done, total, "passes")),
+    )
+    if watch.offloads is not None:
+        watch.offloads(offload_report(imported, module))
+    dump_graph(module, watch, plan_memory)
+    return imported, module, (*_frontend_reports(imported), *passes)
 
 
 def _write_kernels(
@@ -122,16 +145,23 @@ def _write_kernels(
     linker: Linker | None,
     directory: Path,
     report: Report,
+    options: BuildOptions,
+    watch: BuildWatch,
 ) -> tuple[str, ...]:
     """Write machine code to `directory`, or C where that is the target; return the files."""
 
     def tell(done: int, total: int) -> None:
         report(Progress("kernels", done, total, "steps"))
 
-    if emits_c(target):
-        tell(0, 1)
-        return write_sources(plan_memory(module, target), directory)
-    return store_kernels(build_kernels(module, target, tell), directory, linker)
+    if not emits_c(target):
+        kernels = build_kernels(module, target, tell, build=options, watch=watch)
+        return store_kernels(kernels, directory, linker)
+    tell(0, 1)
+    with build_context(options, watch):
+        planned = plan_memory(module, target)
+        names = write_sources(planned, directory)
+    dump_kernels(planned, None, watch)
+    return names
 
 
 def _keep(piece: Piece, build: Build, names: Sequence[str]) -> None:
@@ -143,9 +173,10 @@ def _keep(piece: Piece, build: Build, names: Sequence[str]) -> None:
     piece.finish(files)
 
 
-def _describe(
+def describe(
     imported: ImportedModel, module: ir.IRModule, passes: tuple[PassReport, ...], root: Path
 ) -> Build:
+    """Return what is known of a module after its passes; `root` is its ONNX file's directory."""
     plan = read_plan(module[ENTRY])
     main = imported.module["main"]
     returned = main.ret_ty

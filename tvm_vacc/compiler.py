@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tvm
 
 from tvm_vacc.artifact.store import ArtifactWriter
+from tvm_vacc.build_options import BuildOptions, BuildWatch
 from tvm_vacc.build_step import make_build
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
@@ -16,15 +17,18 @@ from tvm_vacc.cache.store import DIRECTORY, Cache
 from tvm_vacc.calibrate_step import choose_codes
 from tvm_vacc.codegen_c.hand_off import write_hand_off
 from tvm_vacc.config import CompileOptions, Config, load_config
+from tvm_vacc.dump_code import check_formats
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.estimate import estimate, require_room
 from tvm_vacc.linker import Linker, find_linker
 from tvm_vacc.model_entry import Model, open_model
+from tvm_vacc.model_format import GRAPH_FORMATS, graph_options, guess_format
 from tvm_vacc.packaging import copy_text_files, make_manifest
+from tvm_vacc.pass_names import check_pass_names
 from tvm_vacc.passport_step import make_passport
 from tvm_vacc.pipeline import (
     Step,
-    check_pass_names,
+    chosen,
     glm_pipeline,
     graph_pipeline,
     linear_dtype,
@@ -44,9 +48,12 @@ def compile(
     dtype: str | None = None,
     prefill: int | None = None,
     context: int | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    model_format: str | None = None,
+    name: str | None = None,
     progress: Report | None = None,
-    print_ir_after: Sequence[str] = (),
-    show: Callable[[str], None] = print,
+    build: BuildOptions | None = None,
+    watch: BuildWatch | None = None,
     reuse: bool = True,
     explain: Callable[[Explanation], None] | None = None,
     passport: bool = True,
@@ -59,16 +66,21 @@ def compile(
     changed; what a killed one has begun is finished.
 
     Args:
-        path: a YAML config, a checkpoint's directory, an .onnx file, or a `Config`. A language
-            model as ONNX (inputs ``past_key_values.*``) needs its config.json beside it.
+        path: a checkpoint's directory, an .onnx file, a program of torch.export (.pt2), a Relax
+            module (.json, .py), a YAML config, or a `Config`. A language model as ONNX (inputs
+            ``past_key_values.*``) needs its config.json beside it.
         output: the artefact's directory; default: ``workspace/name`` as the config says.
         target: a target string, such as ``"tvm_vacc -mcpu=znver4"`` or ``"tvm_vacc -mcpu=native"``.
         dtype: `fp16`, `bf16` or `fp32`: what weights and KV cache are stored as; not with a config.
         prefill: longest number of tokens a call takes; not with a config.
         context: longest sequence in tokens; not with a config.
+        input_shapes: of inputs of an ONNX graph, for any of them; a size below 1 leaves that
+            dimension as it is declared. Not with a config.
+        model_format: of `tvm_vacc.model_format.FORMATS`; default: as the file looks.
+        name: of the artefact, in its manifest; default: the config's, or the file's.
         progress: is told how far each phase has come.
-        print_ir_after: names of passes after which the module is shown.
-        show: takes the text of a module.
+        build: how passes run.
+        watch: what is to be seen of them.
         reuse: off: everything is made anew.
         explain: is told of each piece whether it was reused, and why not.
         passport: off: accuracy is not measured, whatever the config says.
@@ -80,34 +92,44 @@ def compile(
         VaccError: the input cannot be compiled; one line with the cure.
     """
     report = progress or (lambda _: None)
-    options = resolve_options(path, output=output, dtype=dtype, prefill=prefill, context=context)
+    options = resolve_options(
+        path,
+        output=output,
+        dtype=dtype,
+        prefill=prefill,
+        context=context,
+        input_shapes=input_shapes,
+        model_format=model_format,
+        name=name,
+    )
     tvm_target = make_target(target)
     linker = linker_for(tvm_target, cross_compiler, cross_compiler_options)
+    build, watch = build or BuildOptions(), watch or BuildWatch()
+    check_formats(watch.formats, tvm_target)
     with ArtifactWriter(options.output if output is None else output) as writer:
         require_room(estimate(options), writer.destination.parent)
         cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
         model = open_model(options, cache, report)
         options = with_stored_codes(options, model.stored)
-        steps = passes_of(model, options, tvm_target)
-        check_pass_names(steps, print_ir_after)
-        build = make_build(
+        steps = steps_of(model, options, tvm_target, build, watch)
+        built = make_build(
             model.read,
             steps,
             model.onnx.parent,
             tvm_target,
             linker,
-            _kernels_key(model, options, steps, tvm_target, linker),
+            _kernels_key(model, options, steps, tvm_target, linker, build),
             cache,
             writer,
             report,
-            print_ir_after=print_ir_after,
-            show=show,
+            options=build,
+            watch=watch,
         )
-        tensors = build.tensors(model.onnx.parent)
-        chosen = choose_codes(build.plan, tensors, options, cache, report)
+        tensors = built.tensors(model.onnx.parent)
+        codes = choose_codes(built.plan, tensors, options, cache, report)
         weights = make_weights(
-            chosen.plan,
-            chosen.sources,
+            codes.plan,
+            codes.sources,
             cache,
             writer,
             report,
@@ -116,10 +138,10 @@ def compile(
         )
         if model.spec is not None:
             copy_text_files(model.text_files, writer)
-        manifest = make_manifest(options, tvm_target, build, weights, model.spec, model.lengths)
+        manifest = make_manifest(options, tvm_target, built, weights, model.spec, model.lengths)
         if emits_c(tvm_target):
             write_hand_off(writer.directory, manifest)
-        manifest = dataclasses.replace(manifest, calibration=chosen.weights)
+        manifest = dataclasses.replace(manifest, calibration=codes.weights)
         if passport:
             measured = make_passport(options, manifest, cache, writer, report)
             manifest = dataclasses.replace(manifest, passport=measured)
@@ -129,6 +151,24 @@ def compile(
         for explanation in cache.explanations:
             explain(explanation)
     return writer.destination
+
+
+def steps_of(
+    model: Model,
+    options: CompileOptions,
+    target: tvm.target.Target,
+    build: BuildOptions,
+    watch: BuildWatch,
+) -> tuple[Step, ...]:
+    """Return the passes that a model goes through, as the user wants them.
+
+    Raises:
+        ConfigError: a pass is named that there is not, or that cannot be left out.
+    """
+    steps = passes_of(model, options, target)
+    named = (*build.disabled, *watch.print_before, *watch.print_after)
+    check_pass_names(steps, named, target)
+    return chosen(steps, build.opt_level, build.disabled)
 
 
 def passes_of(model: Model, options: CompileOptions, target: tvm.target.Target) -> tuple[Step, ...]:
@@ -177,6 +217,7 @@ def _kernels_key(
     steps: Sequence[Step],
     target: tvm.target.Target,
     linker: Linker | None,
+    build: BuildOptions,
 ) -> Key:
     """All that kernels depend on. The context is not in it: it only sizes the caches at load."""
     return Key(
@@ -186,6 +227,7 @@ def _kernels_key(
             "quantization": str(options.quantization),
             "prefill": str(model.lengths[0]) if model.lengths else "none",
             "passes": digest_of(repr(steps)),
+            **build.parts,
             **model.parts,
             "linker": str(linker or "none"),
             **tool_parts("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxsim"),
@@ -200,26 +242,55 @@ def resolve_options(
     dtype: str | None = None,
     prefill: int | None = None,
     context: int | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    model_format: str | None = None,
+    name: str | None = None,
 ) -> CompileOptions:
-    """Return what the compiler is to do, read from a config or made for a checkpoint.
+    """Return what the compiler is to do, read from a config or made for a model.
 
     Without a config the workspace is where `output` is to stand, else ``workspace``.
 
     Raises:
         ConfigError: the config cannot be used, or an argument is given beside it.
     """
-    if isinstance(path, Config):
-        config = path
-    elif Path(path).suffix in (".yaml", ".yml"):
-        config = load_config(path)
+    given = {"dtype": dtype, "prefill": prefill, "context": context, "input_shapes": input_shapes}
+    found = "yaml" if isinstance(path, Config) else model_format or guess_format(path)
+    if found == "yaml" or isinstance(path, Config):
+        for argument, value in given.items():
+            if value is not None:
+                raise ConfigError(
+                    f"{argument} is given beside a config", f"write {_KEYS[argument]} into it"
+                )
+        config = path if isinstance(path, Config) else load_config(path)
+        return _named(config.compile_options, name)
+    workspace = "workspace" if output is None else Path(output).expanduser().absolute().parent
+    if found in GRAPH_FORMATS:
+        options = graph_options(path, found, dtype=dtype, workspace=workspace)
     else:
-        workspace = "workspace" if output is None else Path(output).expanduser().absolute().parent
-        made = Config.for_checkpoint(
+        options = Config.for_checkpoint(
             path, dtype=dtype, prefill=prefill, context=context, workspace=workspace
-        )
-        return made.compile_options
-    given = {"dtype": dtype, "prefill": prefill, "context": context}
-    for name, value in given.items():
-        if value is not None:
-            raise ConfigError(f"{name} is given beside a config", f"write {name} into the config")
-    return config.compile_options
+        ).compile_options
+    if input_shapes:
+        if found != "onnx":
+            raise ConfigError(f"{path}: input_shapes: {_OWN_SHAPES[found]}", "leave them out")
+        shapes = {input_name: tuple(dims) for input_name, dims in input_shapes.items()}
+        options = dataclasses.replace(options, input_shapes=shapes)
+    return _named(options, name)
+
+
+_KEYS = {
+    "dtype": "backend.dtype",
+    "prefill": "frontend.shape.input_ids",
+    "context": "frontend.shape.input_ids",
+    "input_shapes": "frontend.shape",
+}
+_OWN_SHAPES = {
+    "huggingface": "a language model takes prompts of any length: say how long they get by "
+    "prefill and context",
+    "pytorch": "the shapes of an exported program are those of torch.export's dynamic_shapes",
+    "relax": "the shapes of a Relax module stand in it",
+}
+
+
+def _named(options: CompileOptions, name: str | None) -> CompileOptions:
+    return options if name is None else dataclasses.replace(options, name=name)

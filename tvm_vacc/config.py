@@ -10,7 +10,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, field_validator, model_validator
 
@@ -21,7 +21,6 @@ from tvm_vacc.config_calibration import calibration_texts, refuse_calibration
 from tvm_vacc.config_notes import keys_without_effect
 from tvm_vacc.config_schema import (
     Backend,
-    CheckpointType,
     Dataset,
     Frontend,
     Products,
@@ -35,6 +34,8 @@ from tvm_vacc.quantize.scheme import Quantization
 from tvm_vacc.safe_io import read_json, read_text
 from tvm_vacc.strict import RefusedError, parse
 from tvm_vacc.strict_yaml import parse_yaml
+
+ModelType = Literal["huggingface", "onnx", "pytorch", "relax"]
 
 RELAX_DTYPES: dict[str, str] = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 """`backend.dtype` to the name that Relax gives it."""
@@ -57,7 +58,7 @@ class CompileOptions:
     Attributes:
         name: of the artefact.
         checkpoint: a directory (`huggingface`) or an .onnx file (`onnx`).
-        type: which of the two.
+        type: which of them, or a program of torch.export (`pytorch`), or a Relax module (`relax`).
         prefill: prefill bucket in tokens; 0 for a graph that is no language model.
         context: longest context in tokens; 0 likewise.
         input_shapes: static shapes of the inputs of an ONNX graph.
@@ -75,7 +76,7 @@ class CompileOptions:
 
     name: str
     checkpoint: Path
-    type: CheckpointType
+    type: ModelType
     prefill: int
     context: int
     input_shapes: dict[str, tuple[int, ...]]

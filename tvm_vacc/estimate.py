@@ -22,6 +22,7 @@ from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_external_data import external_tensors
 from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.limits import COMPILER_BYTES, WEIGHT_ALIGNMENT
+from tvm_vacc.model_format import GRAPH_FORMATS
 from tvm_vacc.quantize.scheme import ROUND_TO_NEAREST, W8A16, Quantization, Scheme
 from tvm_vacc.stored_codes import with_stored_codes
 from tvm_vacc.weight_stream import SLICE_BYTES
@@ -88,6 +89,8 @@ def estimate(options: CompileOptions) -> Estimate:
         OnnxError: the graph is.
     """
     kv_token = layers = 0
+    if options.type in GRAPH_FORMATS:
+        return _of_file(options)
     if options.type == "onnx":
         tensors = external_tensors(load_onnx(options.checkpoint), options.checkpoint)
     else:
@@ -110,6 +113,13 @@ def estimate(options: CompileOptions) -> Estimate:
         layers=layers,
         largest_layer=_largest_layer(stored),
     )
+
+
+def _of_file(options: CompileOptions) -> Estimate:
+    """Return what a file of a graph needs, weights inside: they take at most what it does."""
+    size = options.checkpoint.stat().st_size
+    memory = COMPILER_BYTES + 4 * (options.workers + 1) * SLICE_BYTES + size
+    return Estimate(read=size, weights=size, kv_token=0, memory=memory)
 
 
 def require_room(needed: Estimate, parent: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import tvm
-from tvm.ir.instrument import pass_instrument
 
 from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
+from tvm_vacc.build_context import build_context
+from tvm_vacc.build_instruments import ModuleKeeper, PassCounter
+from tvm_vacc.build_options import BuildOptions, BuildWatch
 from tvm_vacc.build_pipeline import build_passes, plan_passes
+from tvm_vacc.dump_code import dump_kernels
 from tvm_vacc.linker import Linker
 
 
@@ -17,6 +20,9 @@ def build_kernels(
     module: tvm.ir.IRModule,
     target: tvm.target.Target,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    build: BuildOptions | None = None,
+    watch: BuildWatch | None = None,
 ) -> tvm.runtime.Executable:
     """Compile `module` for `target` by the pipeline of the ``tvm_vacc`` tag.
 
@@ -24,12 +30,21 @@ def build_kernels(
         module: after all passes of the model's pipeline.
         target: what for.
         progress: is told the steps done and in all: the pipeline's passes, then machine code.
+        build: how TVM's passes run.
+        watch: what is to be seen of it.
+
+    Raises:
+        ConfigError: it fails without the passes that `build` leaves out.
     """
-    total = len(build_passes().passes) + 1
-    counter = _PassCounter([item.info.name for item in build_passes().passes], progress, total)
-    with tvm.transform.PassContext(instruments=[counter]):
+    build, watch = build or BuildOptions(), watch or BuildWatch()
+    names = [item.info.name for item in build_passes().passes if item.info.name]
+    names = [name for name in names if name not in build.disabled]
+    total = len(names) + 1
+    keeper = ModuleKeeper(names[-1])
+    with build_context(build, watch, PassCounter(names, progress, total), keeper):
         executable = tvm.compile(module, target=target)
     progress(total, total)
+    dump_kernels(keeper.module, executable, watch)
     return executable
 
 
@@ -37,24 +52,6 @@ def plan_memory(module: tvm.ir.IRModule, target: tvm.target.Target) -> tvm.ir.IR
     """Return `module` as calls of scheduled kernels in planned memory: what C is printed from."""
     with target:
         return plan_passes()(module)
-
-
-@pass_instrument
-class _PassCounter:
-    """Counts the passes of the build pipeline as they end."""
-
-    def __init__(
-        self, names: Sequence[str], progress: Callable[[int, int], None], total: int
-    ) -> None:
-        self._left = list(names)
-        self._progress = progress
-        self._total = total
-
-    def run_after_pass(self, _module: tvm.ir.IRModule, info: tvm.transform.PassInfo) -> None:
-        """Called by TVM, of nested passes too."""
-        if self._left and info.name == self._left[0]:
-            self._left.pop(0)
-            self._progress(self._total - 1 - len(self._left), self._total)
 
 
 def store_kernels(

@@ -16,6 +16,9 @@ WEIGHT_ALIGNMENT: Final = 4096
 MAX_JSON_BYTES: Final = 64 << 20
 """Bytes: largest JSON file read whole (a tokenizer of 150k entries takes 20 MB)."""
 
+MAX_RELAX_BYTES: Final = 1 << 30
+"""Bytes: largest Relax module in a file; constants stand in its JSON as text."""
+
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
 """Bytes: the limit of the safetensors format itself."""
 

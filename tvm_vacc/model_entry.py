@@ -1,9 +1,9 @@
-"""The two entries of the compiler: a checkpoint, whose graph is exported, and any ONNX file."""
+"""The entries of the compiler: a checkpoint, whose graph is exported, and files of graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -20,7 +20,9 @@ from tvm_vacc.graph_step import make_graph
 from tvm_vacc.limits import SEQUENCE_MULTIPLE
 from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.progress import Report
+from tvm_vacc.relax_step import import_relax
 from tvm_vacc.safe_io import sha256_file
+from tvm_vacc.torch_step import make_torch_graph
 
 PAST = "past_key_values."
 """What the names of cached inputs begin with, in every exporter's graphs of language models."""
@@ -31,12 +33,12 @@ class Model:
     """A model that is to be compiled.
 
     Attributes:
-        onnx: its graph.
+        onnx: its graph; of a Relax module, which has none, only the directory counts.
         spec: its structure; None where it is no language model.
         lengths: prefill bucket and context in tokens of a language model.
         text_files: the directory where its tokenizer's files are.
         parts: what its graph depends on, for the key of the kernels.
-        read: imports the graph.
+        read: imports the graph, with its origins where asked to (`import_onnx`).
         stored: the matrices that are quantised already, by name.
     """
 
@@ -45,7 +47,7 @@ class Model:
     lengths: tuple[int, int] | None
     text_files: Path
     parts: dict[str, str]
-    read: Callable[[], ImportedModel]
+    read: Callable[[bool], ImportedModel]
     stored: dict[str, StoredCodes] = field(default_factory=dict)
 
 
@@ -57,8 +59,8 @@ def open_model(options: CompileOptions, cache: Cache, report: Report) -> Model:
         CheckpointError: a file of the checkpoint is missing or damaged.
         OnnxError: the graph cannot be read, or belongs to another model than its config.json.
     """
-    if options.type == "onnx":
-        return open_onnx(options)
+    if options.type != "huggingface":
+        return open_graph(options, report)
     checkpoint = open_checkpoint(options.checkpoint)
     lengths = choose_lengths(options, checkpoint.spec)
     path = options.workspace / f"{options.name}.onnx" / "model.onnx"
@@ -69,8 +71,27 @@ def open_model(options: CompileOptions, cache: Cache, report: Report) -> Model:
         lengths=lengths,
         text_files=checkpoint.path,
         parts=graph.parts,
-        read=lambda: import_onnx(path, stored=graph.stored),
+        read=lambda origins: import_onnx(path, stored=graph.stored, origins=origins),
         stored=graph.stored,
+    )
+
+
+def open_graph(options: CompileOptions, report: Report = lambda _: None) -> Model:
+    """Read what the model is in a file of a graph. Errors: `open_model`."""
+    if options.type == "onnx":
+        return _open_onnx(options)
+    path = options.workspace / f"{options.name}.onnx" / "model.onnx"
+    if options.type == "pytorch":
+        make_torch_graph(options.checkpoint, path, report)
+        return _open_onnx(replace(options, checkpoint=path))
+    directory = options.workspace / f"{options.name}.relax"
+    return Model(
+        onnx=directory / "module",
+        spec=None,
+        lengths=None,
+        text_files=options.checkpoint.parent,
+        parts={"graph": sha256_file(options.checkpoint)},
+        read=lambda origins: import_relax(options.checkpoint, directory, origins=origins),
     )
 
 
@@ -91,7 +112,7 @@ def choose_lengths(options: CompileOptions, spec: ModelSpec) -> tuple[int, int]:
     return options.prefill or min(DEFAULT_PREFILL, context), context
 
 
-def open_onnx(options: CompileOptions) -> Model:
+def _open_onnx(options: CompileOptions) -> Model:
     """Read what the model in an .onnx file is. Errors: `open_model`."""
     path = options.checkpoint
     graph = load_onnx(path).graph
@@ -113,7 +134,9 @@ def open_onnx(options: CompileOptions) -> Model:
             "input shapes": str(options.input_shapes),
             **{name: file_identity(file) for name, file in files.items() if file.is_file()},
         },
-        read=lambda: import_onnx(path, input_shapes=options.input_shapes, simplify=True),
+        read=lambda origins: import_onnx(
+            path, input_shapes=options.input_shapes, simplify=True, origins=origins
+        ),
     )
 
 

@@ -37,8 +37,8 @@ def why_no_passport(options: CompileOptions) -> str:
     """Return why a compile measures no accuracy; empty where it does."""
     if options.accuracy is None:
         return "not asked for"
-    if options.type == "onnx":
-        return "an .onnx file has no checkpoint to be compared with"
+    if options.type != "huggingface":
+        return f"the {options.checkpoint.suffix} file has no checkpoint to be compared with"
     if not (options.checkpoint / TOKENIZER_FILE).is_file():
         return f"the checkpoint has no {TOKENIZER_FILE}"
     return ""

@@ -49,11 +49,13 @@ class Step:
         expected: matches that the model's structure demands, the structures that are allowed one
             after the other; none where it demands nothing.
         needed: why the pass must match at least once, where nothing says how often; printed.
+        optional: whether the model can do without it; it is slower then.
     """
 
     run: Pass
     expected: tuple[int, ...] = ()
     needed: str = ""
+    optional: bool = False
 
 
 def glm_pipeline(
@@ -82,11 +84,11 @@ def glm_pipeline(
     bounds = {"slots": prefill, "logit_rows": prefill, "kv_lens": MAX_SEQUENCES}
     return (
         Step(Canonicalize()),
-        Step(FuseRmsNorm(), (2 * layers + 1,)),
-        Step(FuseRope(), (2 * layers,)),
-        Step(FuseSwiglu(), (layers,)),
+        Step(FuseRmsNorm(), (2 * layers + 1,), optional=True),
+        Step(FuseRope(), (2 * layers,), optional=True),
+        Step(FuseSwiglu(), (layers,), optional=True),
         Step(FuseLinear(), counts),
-        Step(FuseEmbedding(), _ONCE),
+        Step(FuseEmbedding(), _ONCE, optional=True),
         Step(RewriteKvCache(kv_dtype), (layers,)),
         Step(FuseGqaAttention(products), (layers,)),
         Step(FindPositions()),
@@ -162,33 +164,44 @@ def graph_pipeline(
         needed = "frontend.quantize is given, and the graph has no linear with a stored weight"
         quantize = (Step(quantizer, needed=needed),)
     return (
-        Step(Canonicalize()),
-        Step(FuseRmsNorm()),
-        Step(FuseSwiglu()),
-        Step(FuseDequantize()),
-        Step(FuseLinear()),
+        Step(Canonicalize(), optional=True),
+        Step(FuseRmsNorm(), optional=True),
+        Step(FuseSwiglu(), optional=True),
+        Step(FuseDequantize(), optional=True),
+        Step(FuseLinear(), optional=True),
         *quantize,
         Step(PackWeights(dtype, products, linears)),
         Step(BundleParams(), _ONCE),
     )
 
 
-def check_pass_names(steps: Sequence[Step], names: Sequence[str]) -> None:
-    """Refuse names that are no passes of `steps`.
+def chosen(steps: Sequence[Step], opt_level: int, disabled: Sequence[str]) -> tuple[Step, ...]:
+    """Return `steps` without those that are left out.
+
+    Args:
+        steps: the passes of a model.
+        opt_level: 0 leaves out all that the model can do without.
+        disabled: names of passes that are left out; of TVM's passes they are none of `steps`.
 
     Raises:
-        ConfigError: lists the passes there are.
+        ConfigError: the model cannot do without one of `disabled`.
     """
-    known = [step.run.name for step in steps]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no pass {name}", f"choose of {', '.join(known)}")
+    optional = [step.run.name for step in steps if step.optional]
+    for step in steps:
+        if step.run.name in disabled and not step.optional:
+            raise ConfigError(
+                f"pass {step.run.name} cannot be left out: the artefact needs what it makes",
+                f"these can: {', '.join(optional)}",
+            )
+    left_out = optional if opt_level == 0 else disabled
+    return tuple(step for step in steps if step.run.name not in left_out)
 
 
 def run_pipeline(
     module: ir.IRModule,
     steps: Sequence[Step],
     *,
+    print_before: Sequence[str] = (),
     print_after: Sequence[str] = (),
     show: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -198,7 +211,8 @@ def run_pipeline(
     Args:
         module: what to start from.
         steps: the passes.
-        print_after: names of passes after which the module is shown.
+        print_before: names of passes before which the module is shown.
+        print_after: names of passes after which it is.
         show: takes the text of the module.
         progress: is told the passes done and in all.
 
@@ -208,6 +222,8 @@ def run_pipeline(
     reports = []
     for done, step in enumerate(steps):
         progress(done, len(steps))
+        if step.run.name in print_before:
+            show(f"# before {step.run.name}\n{module.script()}")
         start = time.perf_counter()
         result = step.run.apply(module)
         seconds = time.perf_counter() - start

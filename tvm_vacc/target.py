@@ -36,6 +36,7 @@ def autoload() -> None:
         return
     register_tag(TAG, CONFIG)
     register_tag(C_TAG, {**CONFIG, "kind": "c", "tag": C_TAG})
+    _register_opener()
     stock = pipeline.PIPELINE_MAP["default"]
 
     def dispatch() -> tvm.transform.Pass:
@@ -57,6 +58,21 @@ def autoload() -> None:
     tvm_ffi.register_global_func(f"relax.ext.{TAG}", external)
     pipeline.PIPELINE_MAP["default"] = dispatch
     pipeline.register_pipeline(TAG)(vacc_pipeline)
+
+
+def _register_opener() -> None:
+    """Register what the entry of a library of ours calls: ``load_module(path)["default"](device)``.
+
+    See `tvm_vacc.runtime.library`, which is imported when the first library is opened.
+    """
+    import tvm_ffi
+
+    def open_library(*arguments: Any) -> Any:
+        from tvm_vacc.runtime.library import open_on
+
+        return open_on(*arguments)
+
+    tvm_ffi.register_global_func("tvm_vacc.relay.open_library", open_library, override=True)
 
 
 def is_vacc(target: tvm.target.Target | None) -> bool:

@@ -7,9 +7,11 @@ line: ``tvm_vacc``, ``tvm_vacc -mcpu=znver4``, and the composite ``tvm_vacc, llv
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import shlex
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tvm_vacc.errors import TargetError, VaccWarning
@@ -87,6 +89,27 @@ def parse_target(text: str) -> dict[str, Any]:
             f"target {text!r}: {TAG} must come first, then at most one {FALLBACK}", _EXAMPLE
         )
     return {"tag": TAG, **options}
+
+
+def join_options(text: str, options: Mapping[str, str]) -> str:
+    """Return the target `text` with further `options`, each a text as after ``-name=``.
+
+    Raises:
+        TargetError: `text` or an option cannot be used, or `text` says otherwise.
+    """
+    config = parse_target(text)
+    if not options:
+        return text
+    if config["tag"] == C_TAG:
+        raise TargetError(
+            f"target {text!r}: {C_TAG} takes no options",
+            "give them to the compiler that builds the sources",
+        )
+    read = {name: _read_value(name, value, text) for name, value in options.items()}
+    for name, value in read.items():
+        if config.setdefault(name, value) != value:
+            raise TargetError(f"target {text!r}: -{name} is given once more", "give it once")
+    return json.dumps(config)
 
 
 def make_target(text: str) -> Target:

@@ -8,7 +8,7 @@ from schedules.isa import PORTABLE, isa_of
 from tvm_vacc.errors import ConfigError, TargetError
 from tvm_vacc.target import emits_c
 from tvm_vacc.target_string import make_target
-from tvm_vacc.tvmc.commands.compile import target_of
+from tvm_vacc.tvmc.compiling.target import target_of
 
 
 def test_the_target_asks_for_c_and_portable_kernels() -> None:

@@ -13,7 +13,7 @@ from tests.relay.models import answers, image_model, mlp_model
 from tvm_vacc import relay
 from tvm_vacc.errors import ConfigError, OnnxError, VaccError
 from tvm_vacc.relay.graph_executor import GraphModule
-from tvm_vacc.relay.signature import TensorInfo
+from tvm_vacc.relay.infer import tensor_spec
 
 X = np.random.default_rng(4).normal(size=(3, 17)).astype("float32")
 
@@ -67,7 +67,7 @@ def test_the_caller_keeps_its_model() -> None:
 
 def shape_of(module: tvm.ir.IRModule) -> list[str]:
     param = module["main"].params[0]
-    return [str(dim) for dim in TensorInfo.of(param.name, param.ty).shape]
+    return [str(dim) for dim in tensor_spec(param.name, param.ty).shape]
 
 
 def test_shapes() -> None:

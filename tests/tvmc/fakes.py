@@ -111,17 +111,17 @@ def fake_compiler(calls: list[dict[str, Any]], output: Path) -> SimpleNamespace:
     """Return what stands in for `tvm_vacc.compiler`; `calls` collects what it was asked."""
     from tvm_vacc.progress import Progress
 
-    def compile(path: Any, *, progress: Any, show: Any, **options: Any) -> Path:
+    def compile(path: Any, *, progress: Any, watch: Any, **options: Any) -> Path:
         calls.append({"path": path, **options})
         for done in range(3):
             progress(Progress("export", done, 2, "layers"))
         progress(Progress("weights", 0, 3_000_000, "bytes"))
         progress(Progress("weights", 3_000_000, 3_000_000, "bytes"))
-        for name in options["print_ir_after"]:
-            show(f"# after {name}")
+        for name in watch.print_after:
+            watch.show(f"# after {name}")
         return write_artefact(output)
 
     def resolve_options(path: Any, **options: Any) -> SimpleNamespace:
-        return SimpleNamespace(output=output, checkpoint=path, **options)
+        return SimpleNamespace(output=output, checkpoint=path, type="huggingface", **options)
 
     return SimpleNamespace(compile=compile, resolve_options=resolve_options)

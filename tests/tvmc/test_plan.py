@@ -68,7 +68,7 @@ def test_a_graph_goes_through_its_passes(
     [linear] = [line.split() for line in out.splitlines() if line.startswith("linear")]
     assert linear[1:4] == ["fp32", "-", "-"]
     [passport] = [line for line in out.splitlines() if line.startswith("passport")]
-    assert passport.endswith("none: an .onnx file has no checkpoint to be compared with")
+    assert passport.endswith("none: the .onnx file has no checkpoint to be compared with")
     assert not (tmp_path / "workspace").exists()
 
 

@@ -13,3 +13,6 @@ BYTECODE: Final = "bytecode.ro"
 
 C_BUILD: Final = "CMakeLists.txt"
 """Beside C sources: what a target ``tvm_vacc/c`` gives, to be built by another toolchain."""
+
+LIBRARY_SUFFIX: Final = ".so"
+"""Of a plain graph in one file, weights inside, that no manifest stands beside."""

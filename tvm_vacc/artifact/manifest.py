@@ -198,12 +198,23 @@ def read_manifest(path: Path) -> Manifest:
             hash over its own content tells a changed number from a written one.
     """
     document = read_json(path, error=ArtifactError, cure=COMPILE_AGAIN)
-    if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-        raise ArtifactError(f"{path}: is no manifest of {FORMAT}", "give an artefact's directory")
+    return parse_manifest(document, where=str(path))
+
+
+def parse_manifest(document: Any, *, where: str) -> Manifest:
+    """Return the manifest that is in a JSON document. Errors: `read_manifest`.
+
+    Args:
+        document: as `Manifest.to_json` has written it.
+        where: what messages begin with.
+    """
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ArtifactError(f"{where}: is no manifest of {FORMAT}", "give an artefact's directory")
+    document = {key: value for key, value in document.items() if key != "format"}
     version = document.pop("format_version", None)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ArtifactError(
-            f"{path}: format_version is {version!r:.40}, this program reads {FORMAT_VERSION}",
+            f"{where}: format_version is {version!r:.40}, this program reads {FORMAT_VERSION}",
             f"{COMPILE_AGAIN} with this program, or use the one that wrote it",
         )
     written = document.pop("sha256", None)
@@ -212,8 +223,8 @@ def read_manifest(path: Path) -> Manifest:
     except ValueError:  # a number such as 1e999, which none of ours holds
         intact = False
     if not intact:
-        raise ArtifactError(f"{path}: sha256: the content was changed", COMPILE_AGAIN)
-    return parse(_MANIFEST, document, where=str(path), error=ArtifactError, cure=COMPILE_AGAIN)
+        raise ArtifactError(f"{where}: sha256: the content was changed", COMPILE_AGAIN)
+    return parse(_MANIFEST, document, where=where, error=ArtifactError, cure=COMPILE_AGAIN)
 
 
 def is_our_manifest(path: Path) -> bool:

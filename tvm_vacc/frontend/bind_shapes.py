@@ -20,7 +20,8 @@ def bind_shapes(graph: onnx.GraphProto, shapes: Mapping[str, _Dims], path: Path)
 
     Args:
         graph: of the file at `path`.
-        shapes: input name to dimensions, for any of the inputs.
+        shapes: input name to dimensions, for any of the inputs; a size below 1 leaves that
+            dimension as it is declared.
         path: named in messages.
 
     Raises:
@@ -53,13 +54,20 @@ def _bind(
     key = f"frontend.shape.{value.name}: {list(dims)}"
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):  # any rank: the config says which
-        tensor.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in dims)
+        tensor.shape.dim.extend(
+            onnx.TensorShapeProto.Dimension(dim_value=size)
+            if size > 0
+            else onnx.TensorShapeProto.Dimension(dim_param=f"{value.name}_{axis}")
+            for axis, size in enumerate(dims)
+        )
         return
     spelt = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in tensor.shape.dim)
     cure = f"{path} declares [{spelt}]: give {len(tensor.shape.dim)} dimensions that fit it"
     if len(tensor.shape.dim) != len(dims):
         raise ConfigError(f"{key} has {len(dims)} dimensions", cure)
     for axis, (dim, size) in enumerate(zip(tensor.shape.dim, dims, strict=True)):
+        if size < 1:
+            continue
         if dim.dim_param:
             known, by = symbols.setdefault(dim.dim_param, (size, value.name))
             if known != size:

@@ -38,6 +38,7 @@ from tvm_vacc.frontend.onnx_narrow_types import (
     widened,
 )
 from tvm_vacc.frontend.onnx_quantized import with_codes_unpacked
+from tvm_vacc.frontend.origins import Node, mark_rest, marked
 from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
 from tvm_vacc.frontend.refuse_operators import refuse_unsupported, subgraphs
 from tvm_vacc.frontend.simplify_onnx import Simplification, simplify_onnx
@@ -55,6 +56,7 @@ class ImportedModel:
         inputs: names of the graph's inputs, in order.
         outputs: names of its outputs, in order.
         simplification: what onnxsim did; None where it was not asked to.
+        nodes: of the graph that was imported; none, unless its origins were asked for.
     """
 
     module: ir.IRModule
@@ -62,6 +64,7 @@ class ImportedModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     simplification: Simplification | None = None
+    nodes: tuple[Node, ...] = ()
 
 
 def import_onnx(
@@ -70,6 +73,7 @@ def import_onnx(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     simplify: bool = False,
     stored: Mapping[str, StoredCodes] | None = None,
+    origins: bool = False,
 ) -> ImportedModel:
     """Import the ONNX file at `path`.
 
@@ -78,6 +82,7 @@ def import_onnx(
         input_shapes: static shapes of inputs, for any of them; the others stay as declared.
         simplify: run onnxsim first. For graphs of foreign exporters: ours come simplified.
         stored: the inputs that are weights, by name: what a quantised checkpoint holds of them.
+        origins: mark each call with the node that it comes from (`tvm_vacc.frontend.origins`).
 
     Raises:
         ConfigError: `input_shapes` does not fit the graph.
@@ -102,17 +107,18 @@ def import_onnx(
     hold_in_bytes(model.graph)
     refuse_narrow_tensors(model.graph, path)
     note_quantized_types(model.graph)
-    importer = _WeightlessImporter(path, weights, frozenset(stored))
+    importer = _WeightlessImporter(path, weights, frozenset(stored), origins)
     # Stock TVM prints the operator that failed and warns of names; our error says both.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importer.convert(model.graph, _opset(model))
     return ImportedModel(
-        module=module,
+        module=mark_rest(module) if origins else module,
         weights=weights | {matrix.scales.name: matrix.scales for matrix in stored.values()},
         inputs=tuple(importer.input_names),
         outputs=tuple(output.name for output in model.graph.output),
         simplification=simplification,
+        nodes=tuple(map(Node.of, model.graph.node)) if origins else (),
     )
 
 
@@ -169,11 +175,14 @@ _TAKE_SHAPES = {
 class _WeightlessImporter(ONNXGraphImporter):
     """TVM's importer with external initialisers as parameters and our converters in front."""
 
-    def __init__(self, path: Path, weights: dict[str, TensorRef], stored: frozenset[str]) -> None:
+    def __init__(
+        self, path: Path, weights: dict[str, TensorRef], stored: frozenset[str], origins: bool
+    ) -> None:
         super().__init__(shape_dict={}, dtype_dict={}, sanitize=False)
         self._path = path
         self._weights = weights
         self._stored = stored
+        self._origins = origins
         self._converters = _converters()
 
     @property
@@ -270,7 +279,10 @@ class _WeightlessImporter(ONNXGraphImporter):
         attrs["tvm_custom"]["outputs"] = list(self._node.output)
         try:
             expr = convert(self.bb, inputs, attrs, [self._nodes, self._params])
-            return self.bb.normalize(expr) if isinstance(expr, relax.Expr) else expr
+            expr = self.bb.normalize(expr) if isinstance(expr, relax.Expr) else expr
+            if self._origins and isinstance(expr, relax.Expr):
+                expr = self.bb.normalize(marked(expr, Node.of(self._node).label))
+            return expr
         except Exception as error:
             node = attrs["tvm_custom"]["name"] or "unnamed"
             raise OnnxError(

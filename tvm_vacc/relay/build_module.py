@@ -11,21 +11,18 @@ from tvm import ir, relax
 
 from relay_passes.bundle_params import ENTRY, BundleParams
 from relay_passes.weight_plan import read_plan
+from tvm_vacc.artifact.manifest import TensorSpec
+from tvm_vacc.bound_weights import BoundModule, bind_weights, main_of
 from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.pipeline import (
-    Step,
-    check_pass_names,
-    graph_pipeline,
-    linear_dtype,
-    run_pipeline,
-)
+from tvm_vacc.pass_names import check_pass_names
+from tvm_vacc.pipeline import Step, graph_pipeline, linear_dtype, run_pipeline
 from tvm_vacc.relay import explain
-from tvm_vacc.relay.bound_weights import BoundModule, bind_weights, main_of
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
+from tvm_vacc.relay.infer import tensor_spec
 from tvm_vacc.relay.pass_context import VaccOptions, current_options
-from tvm_vacc.relay.signature import Signature, TensorInfo
 from tvm_vacc.relay.targets import TargetLike, check_executor, resolve_target
+from tvm_vacc.runtime.signature import Signature
 from tvm_vacc.runtime.tensors import to_tvm
 from tvm_vacc.target import is_vacc
 from tvm_vacc.weights import pack_weight
@@ -143,12 +140,12 @@ def _signature(
     returned = main_of(bound.module).ret_ty
     types = list(returned.fields) if isinstance(returned, relax.TupleType) else [returned]
     return Signature(
-        inputs=tuple(TensorInfo.of(var.name, var.ty) for var in bound.inputs),
+        inputs=tuple(tensor_spec(var.name, var.ty) for var in bound.inputs),
         params=tuple(
-            TensorInfo(name, tuple(map(int, tensor.shape)), str(tensor.dtype))
+            TensorSpec(name, tuple(map(int, tensor.shape)), str(tensor.dtype))
             for name, tensor in weights.items()
         ),
-        outputs=tuple(TensorInfo.of(f"output{i}", ty) for i, ty in enumerate(types)),
+        outputs=tuple(tensor_spec(f"output{i}", ty) for i, ty in enumerate(types)),
         bound=tuple(given),
     )
 

@@ -13,8 +13,8 @@ import tvm
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.relay import explain
 from tvm_vacc.relay.library import assemble_library
-from tvm_vacc.relay.opened_library import OpenedLibrary, open_on
-from tvm_vacc.relay.signature import Signature
+from tvm_vacc.runtime.library import OpenedLibrary, open_on
+from tvm_vacc.runtime.signature import Signature
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import tvm
 from tvm.runtime.module import BenchmarkResult
 
 from relay_passes.bundle_params import ENTRY
+from tvm_vacc.artifact.manifest import TensorSpec
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import ConfigError, RequestError
 from tvm_vacc.relay import explain
-from tvm_vacc.relay.opened_library import OpenedLibrary, check_device, open_on
-from tvm_vacc.relay.signature import TensorInfo
 from tvm_vacc.relay.timing import time_calls
 from tvm_vacc.runtime.executable import on_own_cpu
+from tvm_vacc.runtime.library import OpenedLibrary, check_device, open_on
 from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
 
 _NO_WEIGHTS = "call load_params(relay.save_param_dict(params)) or set_input(**params) first"
@@ -253,7 +253,7 @@ class GraphModule:
         return [*(self._tensor(slot.name) for slot in self._signature.inputs), self._bundle]
 
 
-def _numpy_dtype(slot: TensorInfo) -> np.dtype:
+def _numpy_dtype(slot: TensorSpec) -> np.dtype:
     return NUMPY_DTYPES.get(slot.dtype) or np.dtype(slot.dtype)
 
 

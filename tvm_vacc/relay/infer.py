@@ -7,6 +7,7 @@ from typing import Any
 from tvm import relax
 from tvm.relax.expr import _update_type
 
+from tvm_vacc.artifact.manifest import TensorSpec
 from tvm_vacc.errors import ConfigError
 
 
@@ -52,6 +53,19 @@ def dtype_of(expr: relax.Expr) -> str:
 def as_int(dim: Any) -> Any:
     """Return `dim` as an int where it is a number; a symbolic one stays as it is."""
     return int(dim) if hasattr(dim, "value") else dim
+
+
+def tensor_spec(name: str, ty: relax.Type) -> TensorSpec:
+    """Describe a tensor of the type `ty`.
+
+    Raises:
+        ConfigError: `ty` is no tensor of a known number of dimensions.
+    """
+    if not isinstance(ty, relax.TensorType) or ty.shape is None:
+        raise ConfigError(f"{name} is {ty}", "main may take and return tensors of known ranks only")
+    dims = (as_int(dim) for dim in ty.shape)
+    shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in dims)
+    return TensorSpec(name, shape, str(ty.dtype))
 
 
 def _type_of_call(call: relax.Call) -> relax.Type:

@@ -14,23 +14,13 @@ a library is opened.
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tvm
 from tvm import relax, tirx
 
-from relay_passes.bundle_params import ENTRY
-
-OPENER = "tvm_vacc.relay.open_library"
-"""Name of the global function that the entry calls."""
-
-_WEIGHTS = "weights"
-"""Name of the function that returns the weights, one tuple of tensors."""
-
-_BYTECODE = "relax.VMExecutable"
-_OPENING = threading.Lock()
+from tvm_vacc.runtime.library import ENTRY, OPENER, WEIGHTS
 
 # The handle of a library is the address of a C++ object with virtual functions, whose header may
 # stand behind the pointer to them: it is where the type index (an int32, 8 bytes on) says so.
@@ -77,6 +67,8 @@ fail:
   ret i32 %found
 }}
 
+@__tvm_ffi_{entry} = dllexport alias i32 (ptr, ptr, i32, ptr), ptr @__tvm_ffi_{name}
+
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 !llvm.module.flags = !{{!0}}
@@ -113,40 +105,12 @@ def assemble_library(
     return library
 
 
-def open_library(library: tvm.runtime.Module) -> relax.VirtualMachine:
-    """Return a virtual machine on the bytecode and the kernels of `library`."""
-    [bytecode] = [part for part in _bytecodes(library) if part["has_function"](ENTRY)]
-    parts = list(library.imports)
-    with _OPENING:
-        library.clear_imports()
-        try:
-            for part in parts:
-                if part.kind != _BYTECODE:
-                    bytecode.import_module(part)
-            bytecode.import_module(library)
-            return relax.VirtualMachine(bytecode, tvm.cpu())
-        finally:
-            bytecode.clear_imports()
-            for part in parts:
-                library.import_module(part)
-
-
-def weights_of(library: tvm.runtime.Module) -> list[tvm.runtime.Tensor]:
-    """Return the weights that `library` carries, in the order of the graph."""
-    found = [part for part in _bytecodes(library) if part["has_function"](_WEIGHTS)]
-    return list(relax.VirtualMachine(found[0], tvm.cpu())[_WEIGHTS]()) if found else []
-
-
-def _bytecodes(library: tvm.runtime.Module) -> list[tvm.runtime.Module]:
-    return [part for part in library.imports if part.kind == _BYTECODE]
-
-
 def _weights_module(
     weights: Mapping[str, tvm.runtime.Tensor], target: tvm.target.Target
 ) -> tvm.runtime.Module:
     constants = relax.Tuple([relax.const(tensor) for tensor in weights.values()])
     builder = relax.BlockBuilder()
-    with builder.function(_WEIGHTS, []):
+    with builder.function(WEIGHTS, []):
         builder.emit_func_output(constants)
     # The stock pipeline: there is nothing to optimise, and ours folds constants.
     module = relax.build(builder.finalize(), target, relax_pipeline="zero").mod
@@ -165,6 +129,7 @@ def _entry_ir(target: tvm.target.Target, name: str, graph_json: str) -> str:
     return _IR.format(
         layout=_data_layout(target),
         name=name,
+        entry=ENTRY,
         opener=_c_string(OPENER),
         graph=_c_string(graph_json),
         raw_string=_RAW_STRING_INDEX,

@@ -1,23 +1,35 @@
-"""Opens an artefact, checks it, maps its weights and returns what runs it."""
+"""Opens an artefact in any of its forms, checks it, and returns what runs it."""
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
+import weakref
 from pathlib import Path
 
+import tvm
+
+from tvm_vacc.artifact.archive import unpack_artifact
+from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX
 from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.artifact.mapped_weights import map_weights
 from tvm_vacc.artifact.store import open_artifact
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.runtime.executable import load_executable, set_threads
 from tvm_vacc.runtime.graph import Graph
+from tvm_vacc.runtime.library import ENTRY
 from tvm_vacc.runtime.model import Model
 
 
 def load(path: str | Path, threads: int | None = None) -> Model | Graph:
-    """Load the artefact in the directory `path`.
+    """Load an artefact.
+
+    A tar is unpacked to a temporary directory that goes with what is returned: a directory starts
+    sooner and takes no room twice.
 
     Args:
-        path: what `tvm_vacc.compile` returned.
+        path: what `tvm_vacc.compile` returned, or what ``tvmc compile -f tar`` or ``-f so`` has
+            written. A shared library is code, and runs unchecked.
         threads: worker threads of the kernels of this process; None leaves TVM's own choice.
 
     Returns:
@@ -28,12 +40,46 @@ def load(path: str | Path, threads: int | None = None) -> Model | Graph:
             processor.
         RequestError: `threads` is out of range.
     """
+    path = Path(path)
+    if path.is_file() and path.suffix == LIBRARY_SUFFIX:
+        return _load_library(path, threads)
+    if not path.is_file():
+        return _load_directory(path, threads)
+    folder = tempfile.TemporaryDirectory(prefix="tvm_vacc-")
+    try:
+        unpack_artifact(path, Path(folder.name))
+        loaded = _load_directory(Path(folder.name), threads)
+    except BaseException:
+        folder.cleanup()
+        raise
+    weakref.finalize(loaded, folder.cleanup)
+    return loaded
+
+
+def _load_directory(path: Path, threads: int | None) -> Model | Graph:
     artifact = open_artifact(path)
     manifest = artifact.manifest
     set_threads(threads)
     loaded = load_files(artifact.path, manifest)
     artifact.require_unchanged()
     return loaded
+
+
+def _load_library(path: Path, threads: int | None) -> Graph:
+    try:
+        opened = tvm.runtime.load_module(str(path.absolute()))[ENTRY](tvm.cpu())
+    except (RuntimeError, OSError, ValueError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ArtifactError(
+            f"{path}: is no library of tvm_vacc: {reason:.200}", "make one by: tvmc compile -f so"
+        ) from error
+    set_threads(threads)
+    signature = opened.signature
+    manifest = signature.manifest or Manifest(
+        kind="graph", name=path.stem, target="", dtype="", outputs=signature.outputs
+    )
+    manifest = dataclasses.replace(manifest, inputs=signature.inputs)
+    return Graph(path, manifest, opened.machine, list(opened.weights))
 
 
 def load_files(directory: Path, manifest: Manifest) -> Model | Graph:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +57,7 @@ def show_plan(
 
 
 def show_graph_storage(options: CompileOptions, target: str) -> None:
-    """Read an ONNX file, run its passes, and print what its weights would become.
+    """Read a file of a graph, run its passes, and print what its weights would become.
 
     Raises:
         VaccError: the graph cannot be compiled.
@@ -63,16 +65,17 @@ def show_graph_storage(options: CompileOptions, target: str) -> None:
     from relay_passes.bundle_params import ENTRY
     from relay_passes.weight_plan import read_plan
     from tvm_vacc.compiler import passes_of
-    from tvm_vacc.model_entry import open_onnx
+    from tvm_vacc.model_entry import open_graph
     from tvm_vacc.pipeline import run_pipeline
     from tvm_vacc.target_string import make_target
     from tvm_vacc.weights import storage_report
 
-    model = open_onnx(options)
-    imported = model.read()
-    steps = passes_of(model, options, make_target(target))
-    module, _ = run_pipeline(imported.module, steps)
-    print_storage(storage_report(read_plan(module[ENTRY]), imported.weights))
+    with tempfile.TemporaryDirectory() as workspace:  # what is written for it is to go
+        model = open_graph(dataclasses.replace(options, workspace=Path(workspace)))
+        imported = model.read(False)
+        steps = passes_of(model, options, make_target(target))
+        module, _ = run_pipeline(imported.module, steps)
+        print_storage(storage_report(read_plan(module[ENTRY]), imported.weights))
 
 
 def about(seconds: float) -> str:

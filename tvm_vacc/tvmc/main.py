@@ -26,6 +26,7 @@ from tvm_vacc.tvmc.commands.inspect import inspect
 from tvm_vacc.tvmc.commands.profile import profile
 from tvm_vacc.tvmc.commands.run import run
 from tvm_vacc.tvmc.commands.verify import verify
+from tvm_vacc.tvmc.presets import options_of, read_preset
 
 EXIT_NO_SUBCOMMAND = 1
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -43,8 +44,9 @@ COMPILE_MODULES = frozenset(["torch", "transformers", "onnx", "onnx_ir", "onnxsc
 )
 @click.version_option(__version__, prog_name="tvmc")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--config", metavar="NAME|FILE", help="The same as --config of the subcommand.")
 @click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(context: click.Context, debug: bool, config: str | None) -> None:
     """Compile GLM-4 checkpoints and ONNX models, and run what came out.
 
     \b
@@ -55,6 +57,9 @@ def cli(context: click.Context, debug: bool) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
         context.exit(EXIT_NO_SUBCOMMAND)
+    if config is not None:
+        name = context.invoked_subcommand
+        context.default_map = {name: options_of(read_preset(config), cli.commands[name], config)}
 
 
 for _command in (compile_command, generate, chat, run, inspect, profile, verify, compare):

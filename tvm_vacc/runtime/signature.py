@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tvm import relax
-
+from tvm_vacc.artifact.manifest import Manifest, TensorSpec, parse_manifest
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.relay.infer import as_int
 from tvm_vacc.safe_io import parse_json_object
 
 _CURE = "give the text that get_graph_json() has returned"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor that goes in or comes out.
-
-    Attributes:
-        name: of the tensor.
-        shape: its dimensions; a text is a symbolic one.
-        dtype: as Relax spells it.
-    """
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
-
-    @staticmethod
-    def of(name: str, ty: relax.Type) -> TensorInfo:
-        """Describe a tensor of the type `ty`.
-
-        Raises:
-            ConfigError: `ty` is no tensor of a known number of dimensions.
-        """
-        if not isinstance(ty, relax.TensorType) or ty.shape is None:
-            raise ConfigError(
-                f"{name} is {ty}", "main may take and return tensors of known ranks only"
-            )
-        dims = (as_int(dim) for dim in ty.shape)
-        return TensorInfo(
-            name, tuple(d if isinstance(d, int) else str(d) for d in dims), str(ty.dtype)
-        )
 
 
 @dataclass(frozen=True)
@@ -56,12 +23,14 @@ class Signature:
         params: the weights, in the order in which the function takes them.
         outputs: what it returns.
         bound: names of parameters that the weights were made of: they cannot be set any more.
+        manifest: what `tvmc compile` says of the model; None where a script has built it.
     """
 
-    inputs: tuple[TensorInfo, ...]
-    params: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
+    inputs: tuple[TensorSpec, ...]
+    params: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     bound: tuple[str, ...]
+    manifest: Manifest | None = None
 
     def to_json(self) -> str:
         """Return the graph as JSON: a node for each tensor that goes in, and one that computes.
@@ -91,7 +60,8 @@ class Signature:
             "attrs": {
                 "dltype": ["list_str", [tensor.dtype for tensor in tensors]],
                 "shape": ["list_shape", [list(tensor.shape) for tensor in tensors]],
-                "tvm_vacc": asdict(self),
+                "tvm_vacc": asdict(replace(self, manifest=None)),
+                "manifest": json.loads(self.manifest.to_json()) if self.manifest else None,
             },
         }
         return json.dumps(graph, indent=2)
@@ -111,10 +81,15 @@ class Signature:
                 params=_tensors(own["params"]),
                 outputs=_tensors(own["outputs"]),
                 bound=tuple(map(str, own["bound"])),
+                manifest=_manifest(graph["attrs"].get("manifest")),
             )
         except (KeyError, TypeError) as error:
             raise ConfigError(f"the graph lacks {error}: not made by tvm_vacc", _CURE) from None
 
 
-def _tensors(entries: Sequence[dict[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(e["name"], tuple(e["shape"]), e["dtype"]) for e in entries)
+def _manifest(document: dict[str, Any] | None) -> Manifest | None:
+    return None if document is None else parse_manifest(document, where="the graph")
+
+
+def _tensors(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(e["name"], tuple(e["shape"]), e["dtype"]) for e in entries)
