@@ -92,7 +92,7 @@ class FakeGraph:
 
 def write_artefact(directory: Path, kind: str = "causal_lm") -> Path:
     """Write a manifest, all that the command line itself reads of an artefact."""
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     manifest = Manifest(
         name="small",
         kind=kind,

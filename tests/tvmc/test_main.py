@@ -58,7 +58,7 @@ def test_version(tvmc: Tvmc) -> None:
     [
         (["nosuch"], "Error: No such command 'nosuch'; see tvmc --help"),
         (["generate"], "Error: Missing argument 'ARTEFACT'; see tvmc generate --help"),
-        (["generate", "/nosuch"], "Directory '/nosuch' does not exist"),
+        (["generate", "/nosuch"], "Path '/nosuch' does not exist"),
         (["generate", ".", "--nosuch"], "--nosuch"),
         (["generate", ".", "--prompt", "a", "--top-k", "x"], "'x' is not a valid integer"),
         (["generate", ".", "--prompt", "a", "--temperature", "nan"], "temperature is nan"),

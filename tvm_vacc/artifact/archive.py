@@ -7,9 +7,15 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from tvm_vacc.artifact.manifest import MANIFEST_NAME
+from tvm_vacc.artifact.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    parse_manifest,
+    read_manifest,
+)
 from tvm_vacc.errors import ArtifactError
-from tvm_vacc.safe_io import fsync_directory, inside
+from tvm_vacc.limits import MAX_JSON_BYTES
+from tvm_vacc.safe_io import fsync_directory, inside, parse_json
 
 ARCHIVE_SUFFIX = ".tar"
 
@@ -68,6 +74,27 @@ def unpack_artifact(archive: Path, directory: Path) -> None:
             f"{archive}: cannot be unpacked to {directory} ({error.strerror or error})",
             "unpack it yourself by tar -xf, and give the directory",
         ) from error
+
+
+def manifest_of(path: Path) -> Manifest:
+    """Return what an artefact says of itself, be it a directory or a tar; checks no other file.
+
+    Raises:
+        ArtifactError: it is neither, or its manifest is damaged.
+    """
+    if not path.is_file():
+        return read_manifest(path / MANIFEST_NAME)
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            member = tar.next()
+            if member is None or member.name != MANIFEST_NAME or not member.isreg():
+                raise ArtifactError(f"{path}: is no artefact: {MANIFEST_NAME} is not first", _CURE)
+            source = tar.extractfile(member)
+            data = b"" if source is None else source.read(MAX_JSON_BYTES)
+    except (OSError, tarfile.TarError) as error:
+        raise ArtifactError(f"{path}: is no tar of an artefact ({error})", _CURE) from error
+    where = f"{path}: {MANIFEST_NAME}"
+    return parse_manifest(parse_json(data, where=where, error=ArtifactError), where=where)
 
 
 def _files(directory: Path) -> list[Path]:

@@ -78,6 +78,7 @@ def _load_library(path: Path, threads: int | None) -> Graph:
     manifest = signature.manifest or Manifest(
         kind="graph", name=path.stem, target="", dtype="", outputs=signature.outputs
     )
+    _require_processor(path, manifest)
     manifest = dataclasses.replace(manifest, inputs=signature.inputs)
     return Graph(path, manifest, opened.machine, list(opened.weights))
 
@@ -88,9 +89,7 @@ def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
     Raises:
         ArtifactError: a file is missing or damaged, or the code is for another processor.
     """
-    processor = manifest.processor
-    if processor is not None and (obstacle := processor.why_not_here()):
-        raise ArtifactError(f"{directory}: cannot run here: {obstacle}", processor.cure())
+    _require_processor(directory, manifest)
     machine = load_executable(directory)
     tensors = {
         name: tensor
@@ -106,3 +105,9 @@ def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
     if manifest.kind == "graph":
         return Graph(directory, manifest, machine, weights)
     return Model(directory, manifest, machine, weights)
+
+
+def _require_processor(path: Path, manifest: Manifest) -> None:
+    processor = manifest.processor
+    if processor is not None and (obstacle := processor.why_not_here()):
+        raise ArtifactError(f"{path}: cannot run here: {obstacle}", processor.cure())

@@ -32,17 +32,18 @@ def load_graph(path: Path, threads: int | None) -> Graph:
 
 
 def _load(path: Path, threads: int | None, *, kind: str) -> Any:
-    from tvm_vacc.artifact.kernel_files import SHARED_LIBRARY
-    from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
+    from tvm_vacc.artifact.archive import manifest_of
+    from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX, SHARED_LIBRARY
 
+    is_library = path.is_file() and path.suffix == LIBRARY_SUFFIX
     # Before the kernels are, which takes a second.
-    manifest = read_manifest(path / MANIFEST_NAME)
-    found = manifest.kind
+    manifest = None if is_library else manifest_of(path)
+    found = "graph" if manifest is None else manifest.kind
     if found != kind:
         what, command = _USES[found]
         raise ArtifactError(f"{path}: is {what}", f"use: tvmc {command} {path}")
 
-    if SHARED_LIBRARY in manifest.files:  # the other form has to be compiled
+    if manifest is None or SHARED_LIBRARY in manifest.files:  # the other form has to be compiled
         import_runtime()
     with torch_hidden():
         import tvm_vacc

@@ -10,9 +10,7 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-artefact_argument = click.argument(
-    "artefact", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+artefact_argument = click.argument("artefact", type=click.Path(exists=True, path_type=Path))
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; default: all cores."

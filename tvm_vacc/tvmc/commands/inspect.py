@@ -27,15 +27,11 @@ def inspect(artefact: Path, as_json: bool, verify: bool) -> None:
     Example:
       tvmc inspect glm4 --verify
     """
-    from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
+    from tvm_vacc.artifact.archive import manifest_of
     from tvm_vacc.artifact.store import open_artifact
 
     # Without --verify a damaged artefact shows what it was meant to be.
-    manifest = (
-        open_artifact(artefact, verify=True).manifest
-        if verify
-        else read_manifest(artefact / MANIFEST_NAME)
-    )
+    manifest = open_artifact(artefact, verify=True).manifest if verify else manifest_of(artefact)
     if as_json:
         click.echo(manifest.to_json(), nl=False)
         return

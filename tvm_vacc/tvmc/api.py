@@ -1,0 +1,215 @@
+"""The functions of TVM's former ``tvm.driver.tvmc``: ``from tvm_vacc import tvmc``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tvm_vacc.errors import ConfigError, RequestError
+from tvm_vacc.target import TAG
+from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.tvmc.commands.compile import compile_command
+from tvm_vacc.tvmc.compiling.dumps import read_watch
+from tvm_vacc.tvmc.compiling.model import read_model_options
+from tvm_vacc.tvmc.compiling.output import read_output_options
+from tvm_vacc.tvmc.compiling.passes import read_build_options
+from tvm_vacc.tvmc.compiling.target import read_target, target_of
+from tvm_vacc.tvmc.model import TVMCModel
+from tvm_vacc.tvmc.package import TVMCPackage
+from tvm_vacc.tvmc.result import TVMCResult
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def load(
+    path: str | Path,
+    model_format: str | None = None,
+    shape_dict: Mapping[str, Sequence[int]] | None = None,
+) -> TVMCModel:
+    """Return the model in a file or a checkpoint's directory; it is read when it is compiled.
+
+    Args:
+        path: of it.
+        model_format: of `tvm_vacc.model_format.FORMATS`; default: as the file looks.
+        shape_dict: shapes of inputs of an ONNX graph; -1 leaves a dimension open.
+
+    Raises:
+        ConfigError: there is no such file, or its format is not known.
+    """
+    from tvm_vacc.model_format import check_format, guess_format
+
+    if not Path(path).exists():
+        raise ConfigError(f"{path}: no such file or directory", "give the path of a model")
+    found = guess_format(path) if model_format is None else check_format(model_format)
+    return TVMCModel.of_file(path, found, shape_dict)
+
+
+def compile(
+    tvmc_model: TVMCModel,
+    target: str = TAG,
+    opt_level: int = 3,
+    executor: str | None = "vm",
+    runtime: str | None = "cpp",
+    package_path: str | Path | None = None,
+    output_format: str | None = None,
+    dump_code: str | Sequence[str] = (),
+    dump_offloads: str = "",
+    target_host: str | None = None,
+    disabled_pass: str | Sequence[str] = (),
+    pass_context_configs: Sequence[str] = (),
+    additional_target_options: Mapping[str, Mapping[str, Any]] | None = None,
+    mod_name: str | None = None,
+    print_pass_times: bool = False,
+    print_ir_before: str | Sequence[str] = (),
+    print_ir_after: str | Sequence[str] = (),
+    mixed_precision: bool = False,
+    mixed_precision_ops: Sequence[str] = (),
+    mixed_precision_calculation_type: str | None = None,
+    mixed_precision_acc_type: str | None = None,
+    desired_layout: str | Sequence[str] = (),
+    desired_layout_ops: Sequence[str] = (),
+    dtype: str | None = None,
+    prefill: int | None = None,
+    context: int | None = None,
+    passport: bool = True,
+) -> TVMCPackage:
+    """Compile a model.
+
+    The arguments are those of the former ``tvmc.compile``, as far as there is something to choose;
+    each means what the option of ``tvmc compile`` of its name means, and is refused where that is.
+
+    Args:
+        tvmc_model: of `load`, or made of a Relax module.
+        target: what for; `target_host` and `additional_target_options` may say more of it.
+        package_path: what is written; default: a directory that goes with `tvmc_model`.
+        output_format: ``dir``, ``tar``, ``so`` or ``mlf``; default: as `package_path` ends.
+        dtype: see ``tvmc compile``; so are `prefill` and `context`.
+        passport: whether the accuracy of a language model is measured.
+
+    Raises:
+        VaccError: the model cannot be compiled, or an argument cannot be had.
+    """
+    given: dict[str, Any] = _defaults()
+    given |= {
+        "target": ", ".join(filter(None, (target, target_host))),
+        "opt_level": opt_level,
+        "executor": getattr(executor, "name", executor),
+        "runtime": getattr(runtime, "name", runtime),
+        "output": None if package_path is None else Path(package_path),
+        "output_format": output_format,
+        "dump_code": _list(dump_code),
+        "dump_offloads": dump_offloads or None,
+        "disabled_pass": _list(disabled_pass),
+        "pass_config": tuple(pass_context_configs),
+        "module_name": mod_name,
+        "print_pass_times": print_pass_times,
+        "print_ir_before": _list(print_ir_before),
+        "print_ir_after": _list(print_ir_after),
+        "mixed_precision": mixed_precision,
+        "mixed_precision_ops": tuple(mixed_precision_ops),
+        "mixed_precision_calculation_type": mixed_precision_calculation_type,
+        "mixed_precision_acc_type": mixed_precision_acc_type,
+        "desired_layout": _list(desired_layout),
+        "desired_layout_ops": tuple(desired_layout_ops),
+        "dtype": dtype,
+        "prefill": prefill,
+        "context": context,
+    }
+    for kind, options in (additional_target_options or {}).items():
+        for name, value in options.items():
+            key = f"target_{kind}_{name}".replace("-", "_")
+            if key not in given:
+                raise ConfigError(
+                    f"additional_target_options: {kind} has no {name}", "leave it out"
+                )
+            given[key] = str(value)
+    result = read_output_options(given)
+    target = target_of(read_target(given), result.format)
+    with torch_hidden():
+        from tvm_vacc.tvmc.packages import compile_package
+
+    wanted = read_model_options(given)
+    output = result.path(Path(tvmc_model.default_package_path()))
+    times: list[str] = []
+    path, model_format = tvmc_model.source()
+    written, _ = compile_package(
+        path,
+        output,
+        result.format,
+        name=result.module_name,
+        target=target,
+        build=read_build_options(given),
+        watch=read_watch(given, output, times),
+        passport=passport,
+        dtype=wanted.dtype,
+        prefill=wanted.prefill,
+        context=wanted.context,
+        input_shapes=tvmc_model.shape_dict,
+        model_format=model_format,
+    )
+    for text in times:
+        click.echo(text)
+    return TVMCPackage(written)
+
+
+def run(
+    tvmc_package: TVMCPackage,
+    device: str = "cpu",
+    inputs: Mapping[str, np.ndarray] | None = None,
+    repeat: int = 1,
+    number: int = 1,
+    print_time: bool = True,
+) -> TVMCResult:
+    """Run a graph once for its outputs and, where it is to be timed, over and over.
+
+    Args:
+        tvmc_package: of a plain graph.
+        device: ``cpu``: there is no other.
+        inputs: arrays by name, for all inputs.
+        repeat: values to measure.
+        number: runs in a row that a value is the mean of.
+        print_time: whether it is timed; the result says how long it took.
+
+    Raises:
+        ConfigError: another device, or a language model.
+        RequestError: an input is missing, unknown, or of another dtype or shape.
+    """
+    if device != "cpu":
+        raise ConfigError(f"device {device}: artefacts run on CPUs", "give cpu")
+    with torch_hidden():
+        from tvm_vacc.runtime.graph import Graph
+    import time
+
+    graph = tvmc_package.model
+    if not isinstance(graph, Graph):
+        raise ConfigError(
+            f"{tvmc_package.package_path}: is a language model", "generate by tvm_vacc.load(path)"
+        )
+    if repeat < 1 or number < 1:
+        raise RequestError(f"repeat is {repeat}, number is {number}", "give 1 or more")
+    arrays = dict(inputs or {})
+    outputs = graph.run(arrays)
+    times = []
+    for _ in range(repeat if print_time else 0):
+        start = time.perf_counter()
+        for _ in range(number):
+            graph.run(arrays)
+        times.append((time.perf_counter() - start) / number * 1e3)
+    return TVMCResult(outputs, times)
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what the options of ``tvmc compile`` are where none is given."""
+    return {
+        str(option.name): () if option.multiple else False if option.is_flag else None
+        for option in compile_command.params
+        if isinstance(option, click.Option)
+    }
+
+
+def _list(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
