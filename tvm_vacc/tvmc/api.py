@@ -13,6 +13,7 @@ from tvm_vacc.target import TAG
 from tvm_vacc.tvmc._light_tvm import torch_hidden
 from tvm_vacc.tvmc.commands.compile import compile_command
 from tvm_vacc.tvmc.compiling.dumps import read_watch
+from tvm_vacc.tvmc.compiling.linking import read_linker_options
 from tvm_vacc.tvmc.compiling.model import read_model_options
 from tvm_vacc.tvmc.compiling.output import read_output_options
 from tvm_vacc.tvmc.compiling.passes import read_build_options
@@ -55,6 +56,8 @@ def compile(
     executor: str | None = "vm",
     runtime: str | None = "cpp",
     package_path: str | Path | None = None,
+    cross: str | None = None,
+    cross_options: str | None = None,
     output_format: str | None = None,
     dump_code: str | Sequence[str] = (),
     dump_offloads: str = "",
@@ -101,6 +104,8 @@ def compile(
         "runtime": getattr(runtime, "name", runtime),
         "output": None if package_path is None else Path(package_path),
         "output_format": output_format,
+        "cross_compiler": cross,
+        "cross_compiler_options": cross_options,
         "dump_code": _list(dump_code),
         "dump_offloads": dump_offloads or None,
         "disabled_pass": _list(disabled_pass),
@@ -150,6 +155,7 @@ def compile(
         context=wanted.context,
         input_shapes=tvmc_model.shape_dict,
         model_format=model_format,
+        **read_linker_options(given),
     )
     for text in times:
         click.echo(text)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import tvm
 
 _MODULE, _PARAMS = "model.json", "model.params"
-_MAX_PARAMS_BYTES = 1 << 36  # of a file of the user's own, held against its tar
 _SAVED = "give a file that TVMCModel.save has written"
 
 
@@ -110,7 +109,7 @@ class TVMCModel:
             with tarfile.open(model_path, "r:") as tar:
                 files = {member.name: member for member in tar if member.isreg()}
                 module, params = (
-                    tar.extractfile(files[name]).read(_MAX_PARAMS_BYTES)  # type: ignore[union-attr]
+                    tar.extractfile(files[name]).read()  # type: ignore[union-attr]
                     for name in (_MODULE, _PARAMS)
                 )
             self._mod = tvm.ir.load_json(module.decode())
