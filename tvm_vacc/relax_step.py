@@ -89,7 +89,7 @@ def _calls_outside(function: ir.BaseFunc) -> str:
     def visit(node: Any) -> None:
         if isinstance(node, relax.ExternFunc):
             found.append(str(node.global_symbol))
-        is_call = isinstance(node, tvm.tirx.Call) and isinstance(node.op, ir.Op)
+        is_call = isinstance(node, ir.Call) and isinstance(node.op, ir.Op)
         if is_call and node.op.name in _OUTSIDE:
             found.append(str(getattr(node.args[0], "value", node.op.name)))
 
@@ -105,7 +105,7 @@ def _calls_outside(function: ir.BaseFunc) -> str:
 _OUTSIDE = {
     f"tirx.{name}"
     for name in (
-        *("call_extern", "call_pure_extern", "call_llvm_intrin", "call_llvm_pure_intrin"),
+        *("call_extern", "call_pure_extern"),
         *("tvm_call_packed", "tvm_call_cpacked", "tvm_call_packed_lowered"),
         *("tvm_call_cpacked_lowered", "tvm_call_trace_packed", "call_tvm_builtin"),
     )

@@ -159,7 +159,7 @@ def compile(
     )
     for text in times:
         click.echo(text)
-    return TVMCPackage(written)
+    return TVMCPackage(written, made_of=tvmc_model)
 
 
 def run(

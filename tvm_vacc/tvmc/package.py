@@ -18,13 +18,15 @@ class TVMCPackage:
 
     Args:
         package_path: of it; it is opened when it is first used.
+        made_of: the model in whose directory it lies; stays as long as this does.
 
     Attributes:
         package_path: of it.
     """
 
-    def __init__(self, package_path: str | Path) -> None:
+    def __init__(self, package_path: str | Path, made_of: object = None) -> None:
         self.package_path = str(package_path)
+        self._made_of = made_of
 
     @cached_property
     def model(self) -> Model | Graph:
