@@ -18,6 +18,7 @@ from tvm_vacc.kernels import plan_memory
 from tvm_vacc.target_string import make_target
 
 Build = Callable[..., Any]
+OK, NO_MEMORY = 0, 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def write(cases: dict[str, Case], directory: Path) -> Path:
     return directory
 
 
-def call(library: Path, sources: Path, name: str, case: Case) -> np.ndarray:
-    """Run a case; its scratch and its result begin as NaN."""
+def call(library: Path, sources: Path, name: str, case: Case, status: int = OK) -> np.ndarray:
+    """Run a case, which must return `status`; its scratch and its result begin as NaN."""
     struct = arguments_type((sources / "vacc_model.h").read_text(), f"vacc_{name}")
     result = np.frombuffer(b"\xff" * max(case.want.nbytes, 1), np.uint8).copy()
     values: dict[str, Any] = {f"arg{i}": pointer(a) for i, a in enumerate(case.arrays)}
@@ -82,8 +83,8 @@ def call(library: Path, sources: Path, name: str, case: Case) -> np.ndarray:
     measure.restype = ctypes.c_size_t
     workspace = np.full(measure(ctypes.byref(arguments)) + 64, 0xFF, np.uint8)
     start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    status = getattr(code, f"vacc_{name}")(ctypes.byref(arguments), ctypes.c_void_p(start))
-    assert status == 0
+    function = getattr(code, f"vacc_{name}")
+    assert function(ctypes.byref(arguments), ctypes.c_void_p(start)) == status
     return result.view(case.want.dtype).reshape(case.want.shape)
 
 
@@ -96,4 +97,55 @@ def check(library: Path, sources: Path, cases: dict[str, Case]) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=name)
 
 
-__all__ = ["Case", "build", "call", "check", "write"]
+class CountedMemory:
+    """Stands in for a library's hooks of memory; fails at the call that is chosen.
+
+    Attributes:
+        asked: calls so far.
+        fails_at: the call that gives nothing; 0: none.
+        held: addresses that were not given back.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.asked = self.fails_at = 0
+        self.held: set[int] = set()
+        self._system = ctypes.CDLL(None)
+        self._system.malloc.restype = ctypes.c_void_p
+        self._hooks = {
+            "vacc_allocate": ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(self._allocate),
+            "vacc_release": ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._release),
+        }
+        for name, function in self._hooks.items():
+            place = ctypes.c_void_p.in_dll(library, name)
+            place.value = ctypes.cast(function, ctypes.c_void_p).value
+
+    def _allocate(self, size: int) -> int | None:
+        self.asked += 1
+        if self.asked == self.fails_at:
+            return None
+        address = int(self._system.malloc(ctypes.c_size_t(size)))
+        self.held.add(address)
+        return address
+
+    def _release(self, address: int | None) -> None:
+        if address is not None:
+            self.held.remove(address)
+            self._system.free(ctypes.c_void_p(address))
+
+
+def check_memory(library: Path, sources: Path, cases: dict[str, Case]) -> None:
+    """Let each allocation of every case fail in turn.
+
+    The function must say so, and give back all that it got. The library's hooks are spoilt then.
+    """
+    memory = CountedMemory(ctypes.CDLL(str(library)))
+    for name, case in cases.items():
+        memory.asked = memory.fails_at = 0
+        call(library, sources, name, case)
+        for turn in range(1, memory.asked + 1):
+            memory.asked, memory.fails_at = 0, turn
+            call(library, sources, name, case, NO_MEMORY)
+            assert not memory.held
+
+
+__all__ = ["Case", "build", "call", "check", "check_memory", "write"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.codegen_c import cases
 from tests.codegen_c.c_build import PLAIN, SANITIZERS, build, need
-from tests.codegen_c.c_functions import check, write
+from tests.codegen_c.c_functions import check, check_memory, write
 
 BUILDS = [
     ("gcc", "-O0"),
@@ -36,6 +36,7 @@ def test_every_function_equals_numpy(
     compiler, *flags = options
     library = build(compiler, sorted(sources.glob("*.c")), tmp_path / "lib.so", *flags)
     check(library, sources, made)
+    check_memory(library, sources, made)
 
 
 @pytest.mark.slow
