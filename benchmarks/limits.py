@@ -170,7 +170,7 @@ def instructions(isa: Isa) -> Iterator[Instruction]:
 
     yield Instruction(FLOAT, "float32", 1, fma)
     if isa.dots_bf16:
-        yield Instruction("bf16", "float32", 2, bf16, bf16_instructions)
+        yield Instruction("bf16", "float32", 2, bf16, partial(bf16_instructions, isa.lanes))
     if isa.dots_bytes:
         yield Instruction("int8", "int32", 4, int8)
 

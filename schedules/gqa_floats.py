@@ -31,7 +31,8 @@ class FloatProduct(Product):
     @property
     def dots(self) -> bool:
         """Whether words are multiplied as pairs of bf16."""
-        return self.isa.dots_bf16 and self.word_values == 2
+        wide = self.isa.dots_bf16 and self.isa.lanes == LANES
+        return wide and self.word_values == 2
 
     @property
     def unit(self) -> str:
@@ -50,7 +51,7 @@ class FloatProduct(Product):
 
     def instructions(self) -> AbstractContextManager[Any]:
         """See `Product`."""
-        return bf16_instructions() if self.dots else nullcontext()
+        return bf16_instructions(LANES) if self.dots else nullcontext()
 
     def left_rows(self, rows: int, values: int, *, keys: bool) -> LeftRows:
         """See `Product`: words are int32 pairs of bf16, or fp32."""

@@ -37,7 +37,7 @@ def stored_as(dtype: str, wanted: str, isa: Isa) -> str:
 
 @dataclass(frozen=True)
 class DotTile(Tile):
-    """``vdpbf16ps``: activations rounded to bf16, weights of bf16, fp32 sums.
+    """``vdpbf16ps`` or ``bfdot``: activations rounded to bf16, weights of bf16, fp32 sums.
 
     Twelve tokens are 24 registers of sums over half a block. Numbers of rows between those of
     `sizes` cost the products of the next one, which decoding, bound by memory, does not notice.
@@ -50,7 +50,7 @@ class DotTile(Tile):
 
     def instructions(self) -> AbstractContextManager[Any]:
         """Return the context that makes the dot products known to LLVM."""
-        return bf16_instructions()
+        return bf16_instructions(self.isa.lanes)
 
     def pack_row(self, packed: Any, token: Any, x: Any) -> None:
         """Emit the copy of a row, rounded to bf16."""
@@ -75,7 +75,7 @@ class DotTile(Tile):
             store(whole, last[low], last[high])
 
     def load(self, block: Any, step: Any, lane: Any) -> tirx.Expr:
-        """Return the pairs of 16 channels as int32."""
+        """Return the pairs of a register's channels as int32."""
         bits = T.decl_buffer(self.weight.shape[:3], "int32", data=self.weight.data)
         return bits[block, step, T.ramp(lane, 1, self.isa.lanes)]
 

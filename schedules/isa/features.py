@@ -17,7 +17,7 @@ class Isa:
 
     Attributes:
         name: ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``,
-            ``neon_i8mm``, ``neon_dot``, ``neon`` or ``portable``.
+            ``neon_bf16``, ``neon_i8mm``, ``neon_dot``, ``neon`` or ``portable``.
         lanes: fp32 lanes of one vector register.
         registers: architectural vector registers; bounds the accumulators of a tile.
         converts_half: fp16 to fp32 is an instruction; without it LLVM calls a library, a lane
@@ -47,6 +47,9 @@ AVX512_VNNI = Isa("avx512_vnni", lanes=16, registers=32, converts_half=True, dot
 AVX512 = Isa("avx512", lanes=16, registers=32, converts_half=True, multiplies_pairs=True)
 AVX2_VNNI = Isa("avx2_vnni", lanes=8, registers=16, converts_half=True, dots_bytes=True)
 AVX2 = Isa("avx2", lanes=8, registers=16, converts_half=True, multiplies_pairs=True)
+NEON_BF16 = Isa(
+    "neon_bf16", lanes=4, registers=32, converts_half=True, dots_bf16=True, dots_bytes=True
+)
 NEON_I8MM = Isa("neon_i8mm", lanes=4, registers=32, converts_half=True, dots_bytes=True)
 NEON_DOT = Isa(
     "neon_dot", lanes=4, registers=32, converts_half=True, dots_bytes=True, signed_weights=True
@@ -73,7 +76,7 @@ def isa_of(target: tvm.target.Target | None) -> Isa:
     triple = str(target.attrs.get("mtriple", codegen.llvm_get_system_triple()))
     if triple.startswith("aarch64") and codegen.target_has_features("neon", target):
         if codegen.target_has_features("i8mm", target):
-            return NEON_I8MM
+            return NEON_BF16 if codegen.target_has_features("bf16", target) else NEON_I8MM
         return NEON_DOT if codegen.target_has_features("dotprod", target) else NEON
     return PORTABLE
 

@@ -53,6 +53,7 @@ def test_unknown_dtype_is_refused() -> None:
 
 
 ZNVER4 = {"kind": "llvm", "mcpu": "znver4"}
+ARM: dict[str, Any] = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 
 
 def assembly(target: Any, dtype: str, products: str) -> str:
@@ -70,7 +71,7 @@ def assembly(target: Any, dtype: str, products: str) -> str:
         (ZNVER4, "fp32", r"vfmadd231ps.*%zmm"),
         ({**ZNVER4, "mattr": ["-avx512bf16"]}, "bf16", r"vfmadd231ps.*%zmm"),
         ({"kind": "llvm", "mcpu": "x86-64-v3"}, "bf16", r"vfmadd231ps.*%ymm"),
-        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, "bf16", r"fmla\s+v\d+\.4s"),
+        (ARM, "bf16", r"fmla\s+v\d+\.4s"),
         ("llvm", "bf16", r"mulps|fmul|fmla"),
     ],
     ids=["znver4", "avx512", "x86-64-v3", "aarch64", "generic"],
@@ -96,6 +97,14 @@ def test_dot_products_of_bf16_where_the_target_has_them() -> None:
     assert re.search(r"vdpbf16ps\s.*%zmm", asm)
     assert "vfmadd" not in asm
     assert not re.search(r"call\w*\s+\S*bf16", asm)
+
+
+def test_dot_products_of_bf16_on_arm() -> None:
+    asm = assembly({**ARM, "mcpu": "neoverse-v1"}, "bfloat16", "bf16")
+    assert re.search(r"\tbfdot\s+v\d+\.4s, v\d+\.8h, v\d+\.(2h\[|8h)", asm)
+    assert re.search(r"\tbfcvtn\s", asm)
+    assert "fmla" not in asm
+    assert not re.search(r"\tbl\s+\S*bf", asm)
 
 
 def test_compiles_in_reasonable_time() -> None:

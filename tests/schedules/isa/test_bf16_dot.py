@@ -34,7 +34,7 @@ def kernel(arguments: list[tuple[int, str]], body: Callable[..., Any]) -> tirx.P
             T.match_buffer(handle, (length,), dtype)
             for handle, (length, dtype) in zip(handles, arguments, strict=True)
         ]
-        with bf16_instructions():
+        with bf16_instructions(16):
             body(*buffers)
     return builder.get()
 
