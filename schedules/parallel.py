@@ -42,15 +42,20 @@ def for_each_where(parallel: Any, extent: Any, body: Callable[[Any], None]) -> N
             body(i)
 
 
-def for_lanes(extent: int, lanes: int, body: Callable[[Any], None]) -> None:
+def for_lanes(extent: Any, lanes: int, body: Callable[[Any], None]) -> None:
     """Emit `body` for every index below `extent`: vectors of `lanes` first, then one by one.
 
     `body` gets an index expression, a ramp of `lanes` or a scalar, and emits stores.
+
+    Args:
+        extent: number of indices, symbolic or not.
+        lanes: of the vectors.
+        body: emits what is done for one index or one vector of them.
     """
-    whole = extent // lanes
-    if whole:
+    whole, rest = extent // lanes, extent % lanes
+    if not isinstance(whole, int) or whole:
         with T.serial(0, whole) as i:
             body(T.ramp(i * lanes, 1, lanes))
-    if extent % lanes:
-        with T.serial(0, extent % lanes) as i:
+    if not isinstance(rest, int) or rest:
+        with T.serial(0, rest) as i:
             body(whole * lanes + i)

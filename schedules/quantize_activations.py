@@ -18,7 +18,6 @@ scale NaN, so that all its results are NaN; tokens beside it are untouched.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,7 @@ from schedules.float_bits import INFINITY_BITS, MAGNITUDE_BITS, NAN_BITS, ROUNDI
 from schedules.int8_rows import SMALLEST
 from schedules.lanes import like, shift, spread
 from schedules.parallel import for_each, for_lanes
-from schedules.registers import LANES, vector
+from schedules.registers import LANES, fold_lanes, vector
 from schedules.scratch import scratch
 
 LEVELS = {1: 127, 2: 32639}
@@ -112,7 +111,7 @@ def copy_codes(x: Any, scale: Any, tokens: Any, *, spare_rows: int = 0) -> Quant
             T.buffer_store(result.rows, code, [token, k])
 
         for_lanes(in_features, LANES, copy)
-        T.buffer_store(result.sums, _reduce(total, operator.add), [token, 0])
+        T.buffer_store(result.sums, fold_lanes(total, operator.add), [token, 0])
 
     for_each(tokens, 2 * in_features, one_token)
     return result
@@ -156,7 +155,7 @@ def _scale(x: Any, token: Any, result: QuantizedActivations) -> Any:
         T.buffer_store(largest, T.max(largest[at], magnitude), [at])
 
     for_lanes(int(x.shape[1]), LANES, compare)
-    bits = T.bind(_reduce(largest, T.max))
+    bits = T.bind(fold_lanes(largest, T.max))
     amax = T.bind(tirx.reinterpret("float32", bits))
     levels = T.float32(LEVELS[result.planes])
     finite = bits < T.int32(INFINITY_BITS)
@@ -198,7 +197,7 @@ def _quantize_group(
 
     for_lanes(result.group, LANES, quantize)
     for plane, total in enumerate(totals):
-        everything = _reduce(total, operator.add)
+        everything = fold_lanes(total, operator.add)
         T.buffer_store(result.sums, everything, [token * planes + plane, index])
 
 
@@ -207,16 +206,6 @@ def _zeros() -> tirx.Buffer:
     buffer = T.alloc_buffer((LANES,), "int32")
     T.buffer_store(buffer, T.broadcast(T.int32(0), LANES), [vector(0)])
     return buffer
-
-
-def _reduce(buffer: tirx.Buffer, combine: Callable[[Any, Any], Any]) -> tirx.Expr:
-    """Fold the lanes of a register into one number, by halves; destroys them."""
-    width = LANES // 2
-    while width > 1:
-        low, high = T.ramp(0, 1, width), T.ramp(width, 1, width)
-        T.buffer_store(buffer, combine(buffer[low], buffer[high]), [low])
-        width //= 2
-    return combine(buffer[0], buffer[1])
 
 
 def _place(k: Any) -> Any:

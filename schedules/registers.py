@@ -68,6 +68,16 @@ def reduce_lanes(value: tirx.Expr, combine: Callable[[Any, Any], Any]) -> tirx.B
     return buffer
 
 
+def fold_lanes(buffer: tirx.Buffer, combine: Callable[[Any, Any], Any]) -> tirx.Expr:
+    """Fold the lanes of a register of any type into one number, by halves; destroys them."""
+    width = LANES // 2
+    while width > 1:
+        low, high = T.ramp(0, 1, width), T.ramp(width, 1, width)
+        T.buffer_store(buffer, combine(buffer[low], buffer[high]), [low])
+        width //= 2
+    return combine(buffer[0], buffer[1])
+
+
 def largest_divisor(number: int, most: int) -> int:
     """Return the largest divisor of `number` up to `most`."""
     return max(n for n in range(1, most + 1) if number % n == 0)

@@ -26,13 +26,14 @@ from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend.tensor_ref import TensorRef
-from tvm_vacc.quantize.round_to_nearest import UnquantizableError, round_to_nearest
+from tvm_vacc.quantize.round_to_nearest import UnquantizableError
 from tvm_vacc.quantize.scheme import ROUND_TO_NEAREST, SCHEMES
+from tvm_vacc.round_weights import round_weights
 
 Quantizer = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 """``(weight [out, in], bits, group_size) -> codes [out, in] int8, scales [out, groups] fp32``."""
 
-QUANTIZERS: dict[str, Quantizer] = {ROUND_TO_NEAREST: round_to_nearest}
+QUANTIZERS: dict[str, Quantizer] = {ROUND_TO_NEAREST: round_weights}
 """What chooses codes, by the name in the plan."""
 
 

@@ -115,14 +115,18 @@ def test_a_journal_without_its_last_line_end_keeps_the_lines_before(
 def test_kill_at_any_time(tmp_path: Path, whole: bytes) -> None:
     generator = random.Random(3)
     resumes = set()
+    journal = tmp_path / "w.journal"
     for _ in range(25):
         (tmp_path / "w").unlink(missing_ok=True)
-        (tmp_path / "w.journal").unlink(missing_ok=True)
+        journal.write_bytes(b"")
         child = os.fork()
         if child == 0:
             write(tmp_path / "w", delay=0.002)
             os._exit(0)
-        time.sleep(generator.uniform(0.005, 0.09))
+        lines = generator.randrange(len(TENSORS))
+        while journal.read_bytes().count(b"\n") < lines:
+            time.sleep(0.001)
+        time.sleep(generator.uniform(0, 0.005))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         resumes.add(resumed_at(tmp_path / "w", whole))

@@ -102,3 +102,8 @@ def test_what_scales_of_sixteen_bits_cannot_hold_is_refused() -> None:
         round_to_nearest(weight, 4, 32)
     codes, scales = round_to_nearest(weight, 8, 32)
     np.testing.assert_allclose(codes * scales, weight, rtol=1e-6)
+
+
+def test_what_is_next_to_nothing_stays_within_four_bits() -> None:
+    codes, _ = round_to_nearest(np.full((1, 32), 11 * 2.0**-24, np.float32), 4, 32)
+    assert (codes == -8).all()

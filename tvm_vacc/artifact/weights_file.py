@@ -15,8 +15,8 @@ import os
 import shutil
 import struct
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -34,9 +34,6 @@ PADDING_PREFIX: Final = "__padding__."
 """Names of tensors that fill gaps begin so; no weight may."""
 
 _CODES = {dtype.name: code for code, dtype in FORMAT_DTYPES.items()}
-
-_BYTES_WORTH_A_THREAD = 1 << 18
-"""Handing over less takes longer than hashing it, 0.2 ms."""
 
 HEADER_LENGTH: Final = struct.Struct("<Q")
 """The first bytes of the file: how long the JSON header is."""
@@ -121,15 +118,15 @@ class WeightsWriter:
             message = f"{self.path}: needs {self.nbytes >> 20} MiB, {free >> 20} MiB are free"
             raise ArtifactError(message, "free some space or choose another disk")
         with ExitStack() as stack:
-            self._hasher = stack.enter_context(ThreadPoolExecutor(1, "sha256"))
-            if self._journal is None:
-                self._stream = stack.enter_context(self.path.open("xb"))
-                self._blocks = BlockWriter(self._stream)
-                self._write(self._header)
-            else:
-                self._stream = stack.enter_context(self.path.open("r+b" if here else "w+b"))
+            stream = self._stream = stack.enter_context(self._open(is_there=here > 0))
+            if self._journal is not None:
                 self._resume(self._journal)
                 stack.callback(self._journal.close)
+            blocks = BlockWriter(stream, self._digest, self._written)
+            self._blocks = stack.enter_context(blocks)
+            if not self._written:
+                self._write(self._header)
+                self._note()
             self._resources = stack.pop_all()
         return self
 
@@ -166,45 +163,36 @@ class WeightsWriter:
     ) -> None:
         """Close the file; without an error check that it is whole, and sync it."""
         assert self._stream is not None
+        assert self._blocks is not None
         with self._resources:
             if kind is not None:
                 return
             if self.finished < len(self._entries):
                 raise ValueError(f"{self._entries[self.finished].name}: was announced, never came")
-            assert self._blocks is not None
-            self._blocks.flush()
+            self._blocks.close()
             os.fsync(self._stream.fileno())
         self.sha256 = self._digest.hexdigest()
 
+    def _open(self, *, is_there: bool) -> BinaryIO:
+        if self._journal is None:
+            return self.path.open("xb")
+        return self.path.open("r+b") if is_there else self.path.open("w+b")
+
     def _resume(self, journal: WeightsJournal) -> None:
-        """Cut the file behind the last tensor that is whole; start anew where there is none."""
+        """Cut the file behind the last tensor that is whole; empty it where there is none."""
         assert self._stream is not None
         point = journal.resume(self._stream, self._header)
         if point is not None:
             self.finished, self._written, self._digest = point
-        self._blocks = BlockWriter(self._stream, self._written)
-        if point is None:
-            self._write(self._header)
-            self._note()
 
     def _note(self) -> None:
         if self._journal is not None:
             assert self._blocks is not None
-            self._blocks.flush()
-            self._journal.note(self.finished, self._written, self._digest.hexdigest())
+            self._blocks.flush(partial(self._journal.note, self.finished, self._written))
 
     def _write(self, data: bytes | memoryview) -> None:
-        """Write and hash at once: both let other threads run, and cost about the same."""
         assert self._blocks is not None, "use the writer in a with statement"
-        if len(data) < _BYTES_WORTH_A_THREAD:
-            self._digest.update(data)
-            self._blocks.write(data)
-        else:
-            hashed = self._hasher.submit(self._digest.update, data)
-            try:
-                self._blocks.write(data)
-            finally:
-                hashed.result()
+        self._blocks.write(data)
         self._written += len(data)
 
 

@@ -43,7 +43,7 @@ class Packing:
         """Whether a tensor of `shape` is a matrix whose rows fill whole words."""
         return len(shape) == 2 and shape[1] % self.codes_per_word == 0 < min(shape)
 
-    def unpack(self, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    def unpack(self, data: bytes | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return the codes ``[out, in]`` int8, signed, of words in little-endian bytes."""
         rows, columns = shape
         stored = np.frombuffer(data, np.uint8).reshape(*self.word_shape(shape), WORD_BYTES)

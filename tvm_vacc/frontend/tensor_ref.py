@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend.packed_codes import WORD_BYTES, Packing
 
 
@@ -51,10 +52,19 @@ class TensorRef:
         return replace(self, offset=self.offset + start * row_bytes, shape=shape)
 
     def read(self) -> np.ndarray:
-        """Read the tensor: a copy, so that no mapping outlives the call."""
+        """Read the tensor: a copy, so that no mapping outlives the call.
+
+        Raises:
+            CheckpointError: the file has become shorter.
+        """
+        data = np.empty(self.nbytes, np.uint8)
         with self.file.open("rb") as stream:
             stream.seek(self.offset)
-            data = stream.read(self.nbytes)
+            count = stream.readinto(data.data)
+        if count < self.nbytes:
+            raise CheckpointError(
+                f"{self.file}: ends within {self.name}, it was changed meanwhile", "compile again"
+            )
         if self.packing is not None:
             return self.packing.unpack(data, self.shape)
-        return np.frombuffer(data, NUMPY_DTYPES[self.dtype]).reshape(self.shape)
+        return data.view(NUMPY_DTYPES[self.dtype]).reshape(self.shape)
