@@ -134,6 +134,6 @@ def _key(weights: Sequence[PackedWeight], sources: Mapping[str, TensorRef]) -> K
             "layouts": ", ".join(sorted(layouts)),
             **{f"weight {w.name}": _PLAN.dump_json(w).decode() for w in weights},
             **tensor_parts(used),
-            **tool_parts("numpy", "ml_dtypes"),
+            **tool_parts("apache-tvm", "numpy", "ml_dtypes"),
         }
     )
