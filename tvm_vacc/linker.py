@@ -46,9 +46,9 @@ class Linker:
         try:
             executable.export_library(str(library), fcompile=compiler)
         except (RuntimeError, OSError) as error:
-            lines = str(error).replace("Compilation error:\n", "").splitlines()
+            lines = str(error).removeprefix("Compilation error:").strip().splitlines()
             raise ConfigError(
-                f"{self.program} does not link the kernels: {lines[0] if lines else error!r}",
+                f"{self.program} does not link the kernels: {[*lines, 'it says nothing'][0]}",
                 "see --cross-compiler and --cross-compiler-options",
             ) from error
 
