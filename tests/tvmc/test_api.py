@@ -82,6 +82,8 @@ def test_what_cannot_be_is_refused(model_path: Path, tmp_path: Path) -> None:
         tvmc.compile(model, runtime="crt")
     with pytest.raises(ConfigError, match="llvm has no color"):
         tvmc.compile(model, additional_target_options={"llvm": {"color": "red"}})
+    with pytest.raises(ConfigError, match=r"--input-shapes: z: .*has no such input"):
+        tvmc.compile(tvmc.load(model_path, shape_dict={"z": [1]}), package_path=tmp_path / "z")
     with pytest.raises(ConfigError, match="no such file"):
         tvmc.load(tmp_path / "nosuch.onnx")
     with pytest.raises(ConfigError, match="takes a module and its params"):

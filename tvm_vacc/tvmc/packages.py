@@ -39,6 +39,19 @@ def compile_package(
     Raises:
         VaccError: see `tvm_vacc.compile` and `compile_library`.
     """
+    try:
+        return _compile(model, output, form, name, options)
+    except ConfigError as error:
+        if not options.get("input_shapes"):
+            raise
+        # What a config says under frontend.shape was said by the option here.
+        message = error.message.replace("frontend.shape.", "--input-shapes: ")
+        raise ConfigError(message, error.cure) from error
+
+
+def _compile(
+    model: str | Path | Config, output: Path, form: str, name: str | None, options: dict[str, Any]
+) -> tuple[Path, Manifest]:
     if form == "so":
         if output.suffix != LIBRARY_SUFFIX:
             raise ConfigError(f"{output}: a library's name ends in .so", f"write {output}.so")
