@@ -26,6 +26,10 @@ MAX_FOLDED_BYTES: Final = 64 << 10
 """Bytes of an ONNX initialiser that onnxsim may fold: shapes and tables are smaller, weights are
 not."""
 
+MAX_UNROLLED_STEPS: Final = 32
+"""Steps of a loop that are written out; more are a function that is called, which compiles in the
+time of one step."""
+
 MAX_YAML_BYTES: Final = 1 << 20
 """Bytes: a config is small; anything larger is a mistake."""
 

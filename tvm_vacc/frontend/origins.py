@@ -29,7 +29,8 @@ class Node(NamedTuple):
     def of(node: onnx.NodeProto) -> Node:
         """Describe `node`."""
         name = node.name or next(iter(node.output), "")
-        return Node(f"{node.op_type} {name}", tuple(node.input), tuple(node.output))
+        kind = node.op_type.removeprefix("tvm_vacc::")  # what the importer gives types of its own
+        return Node(f"{kind} {name}", tuple(node.input), tuple(node.output))
 
 
 def marked(expr: relax.Expr, label: str) -> relax.Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import onnx
@@ -15,11 +15,43 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
 
 
-def refuse_unsupported(graph: onnx.GraphProto, supported: Collection[str], path: Path) -> None:
-    """Refuse a graph with operators that have no converter.
+def tagged_type(node: onnx.NodeProto) -> str:
+    """Return the operator type of `node`, that of a foreign domain with its domain before it."""
+    is_tagged = node.domain in ("", "ai.onnx") or "::" in node.op_type
+    return str(node.op_type) if is_tagged else f"{node.domain}::{node.op_type}"
+
+
+def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes of `graph` that outputs depend on and that depend on inputs.
+
+    The others need no converter: simplifying folds them or drops them.
+    """
+    fixed = {tensor.name for tensor in graph.initializer} | {""}
+    nodes = []
+    for node in graph.node:
+        if fixed.issuperset(node.input) and not subgraphs(node) and node.input:
+            fixed.update(node.output)
+        else:
+            nodes.append(node)
+    read = {value.name for value in graph.output}
+    needed = []
+    for node in reversed(nodes):
+        if subgraphs(node) or not read.isdisjoint(node.output):
+            read.update(node.input)
+            for subgraph in subgraphs(node):
+                read.update(name for inner in subgraph.node for name in inner.input)
+                read.update(value.name for value in subgraph.output)
+            needed.append(node)
+    return needed[::-1]
+
+
+def refuse_unsupported(
+    nodes: Iterable[onnx.NodeProto], supported: Collection[str], path: Path
+) -> None:
+    """Refuse operators that have no converter.
 
     Args:
-        graph: its subgraphs are looked at too.
+        nodes: of a graph; their subgraphs are looked at too.
         supported: operator types, those of other domains with their domain before them.
         path: of the file, for the message.
 
@@ -28,15 +60,15 @@ def refuse_unsupported(graph: onnx.GraphProto, supported: Collection[str], path:
     """
     missing: dict[str, list[str]] = {}
 
-    def visit(nodes: onnx.GraphProto) -> None:
-        for node in nodes.node:
-            if node.op_type not in supported:
+    def visit(nodes: Iterable[onnx.NodeProto]) -> None:
+        for node in nodes:
+            if (kind := tagged_type(node)) not in supported:
                 label = node.name or f"output {', '.join(node.output)}"
-                missing.setdefault(node.op_type, []).append(label)
+                missing.setdefault(kind, []).append(label)
             for subgraph in subgraphs(node):
-                visit(subgraph)
+                visit(subgraph.node)
 
-    visit(graph)
+    visit(nodes)
     if missing:
         listed = "; ".join(f"{op} (nodes {', '.join(names)})" for op, names in missing.items())
         raise OnnxError(

@@ -30,6 +30,7 @@ from tvm_vacc.frontend.onnx_converters.gather import Gather
 from tvm_vacc.frontend.onnx_converters.group_query_attention import GroupQueryAttention
 from tvm_vacc.frontend.onnx_converters.layer_normalization import LayerNormalization
 from tvm_vacc.frontend.onnx_converters.lp_normalization import LpNormalization
+from tvm_vacc.frontend.onnx_converters.matmul import MatMul
 from tvm_vacc.frontend.onnx_converters.matmul_integer import MatMulInteger
 from tvm_vacc.frontend.onnx_converters.matmul_nbits import MatMulNBits
 from tvm_vacc.frontend.onnx_converters.multi_head_attention import MultiHeadAttention
@@ -41,6 +42,7 @@ from tvm_vacc.frontend.onnx_converters.quantize_linear import QuantizeLinear
 from tvm_vacc.frontend.onnx_converters.range import Range
 from tvm_vacc.frontend.onnx_converters.reduce import reduction_converters
 from tvm_vacc.frontend.onnx_converters.reshape import Reshape
+from tvm_vacc.frontend.onnx_converters.resize import Resize, Upsample
 from tvm_vacc.frontend.onnx_converters.reverse_sequence import ReverseSequence
 from tvm_vacc.frontend.onnx_converters.rms_normalization import RMSNormalization
 from tvm_vacc.frontend.onnx_converters.rotary_embedding import (
@@ -53,10 +55,11 @@ from tvm_vacc.frontend.onnx_converters.simplified_layer_normalization import (
     SkipSimplifiedLayerNormalization,
 )
 from tvm_vacc.frontend.onnx_converters.slice import Slice
+from tvm_vacc.frontend.onnx_converters.softmax import Softmax
 from tvm_vacc.frontend.onnx_converters.split_to_sequence import SplitToSequence
 from tvm_vacc.frontend.onnx_converters.swish import Swish
 from tvm_vacc.frontend.onnx_converters.tensor_scatter import TensorScatter
-from tvm_vacc.frontend.onnx_narrow_casts import NARROW_CAST
+from tvm_vacc.frontend.onnx_narrow_types import NARROW_CAST
 
 _OURS: tuple[type[OnnxOpConverter], ...] = (
     Attention,
@@ -75,6 +78,7 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     IsInf,
     LayerNormalization,
     LpNormalization,
+    MatMul,
     MatMulInteger,
     QLinearMatMul,
     QuantizeLinear,
@@ -82,6 +86,7 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     Pow,
     Range,
     Reshape,
+    Resize,
     RMSNormalization,
     ReverseSequence,
     RotaryEmbedding,
@@ -89,9 +94,11 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     SimplifiedLayerNormalization,
     Size,
     Slice,
+    Softmax,
     SplitToSequence,
     Swish,
     TensorScatter,
+    Upsample,
     *reduction_converters(),
 )
 

@@ -26,8 +26,9 @@ class Slice(stock.Slice):
         cls, bb: relax.BlockBuilder, inputs: Any, attr: dict[str, Any], params: Any
     ) -> relax.Expr:
         data = inputs[0]
-        if isinstance(data.ty, relax.TensorType) and any(map(_is_computed, inputs[1:5])):
-            return slice_computed(bb, data, *inputs[1:5])
+        bounds = [inputs[index] for index in range(1, 5)]
+        if isinstance(data.ty, relax.TensorType) and any(map(_is_computed, bounds)):
+            return slice_computed(bb, data, *bounds)
         starts, ends = _values(inputs[1]), _values(inputs[2])
         if starts is None or ends is None:
             return super()._impl_v13(bb, inputs, attr, params)
@@ -48,6 +49,8 @@ class Slice(stock.Slice):
         bounds = [list(column) for column in zip(*kept, strict=True)]
         known = all(isinstance(bound, int) for bound in (*bounds[1], *bounds[2]))
         return relax.op.strided_slice(data, *bounds, assume_inbound=not known)
+
+    _impl_v10 = _impl_v13  # the same, which stock TVM has no converter of
 
 
 def _is_computed(bound: Any) -> bool:
