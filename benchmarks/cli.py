@@ -13,7 +13,6 @@ from benchmarks.commands.compile import compile_command
 from benchmarks.commands.gguf import gguf_command
 from benchmarks.commands.kernels import kernels
 from benchmarks.commands.model import model
-from benchmarks.commands.profile import profile
 from benchmarks.commands.report import report
 from tvm_vacc.errors import VaccError
 from tvm_vacc.tvmc.main import EXIT_INTERNAL, EXIT_INTERRUPTED, user_error
@@ -37,7 +36,6 @@ for _command in (
     gguf_command,
     model,
     accuracy,
-    profile,
     compile_command,
     report,
 ):

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from benchmarks import tables
-from benchmarks.limits import Limits
 from benchmarks.machine import Run
 from benchmarks.results import Limits as MeasuredLimits
 from benchmarks.results import ModelResults, ModelRow, System
-from benchmarks.setup import Setup
 from benchmarks.spread import Spread
 from benchmarks.sweep import MOST_STEPS, sweep
 from benchmarks.system import Start, SystemProcess
 from benchmarks.work import Point
 from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.machine.limits import Limits
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.model_spec import ModelSpec
 
 

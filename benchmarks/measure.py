@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks.speeds import Bound, Speeds, Work
 from benchmarks.spread import Spread
+from tvm_vacc.machine.speeds import Bound, Speeds, Work
 from tvm_vacc.runtime.executable import on_own_cpu
 
 SAMPLE_SECONDS = 2e-3
@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 2e-3
 
 
 class LimitsLike(Protocol):
-    """What measures the limits: `benchmarks.limits.Limits`, or figures made up by a test."""
+    """What measures the limits: `tvm_vacc.machine.limits.Limits`, or figures made up by a test."""
 
     def measure(self) -> Speeds:
         """Return the limits as they are now."""

@@ -11,9 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from benchmarks.machine import Run
 from benchmarks.measure import Row
-from benchmarks.speeds import Speeds
 from benchmarks.spread import Spread
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.machine.speeds import Speeds
 from tvm_vacc.safe_io import read_json
 from tvm_vacc.strict import parse
 

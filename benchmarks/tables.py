@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from benchmarks.measure import Row
 from benchmarks.results import AccuracyRow, CompileResults, Limits, ModelRow, System
-from benchmarks.speeds import Speeds
 from benchmarks.spread import Spread
-
-if TYPE_CHECKING:
-    from tvm_vacc.runtime.profile import Profile
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
@@ -186,29 +181,6 @@ def accuracy_cells(row: AccuracyRow) -> tuple[str, ...]:
 def accuracy_line(row: AccuracyRow) -> str:
     """Return one line for a terminal."""
     return _line(accuracy_cells(row)[:-1], (36, 8, 8, 9, 9, 8))
-
-
-PROFILE_COLUMNS = ("kernel", "weight", "calls", "time", "share", "limit", "fraction of it")
-
-
-def profile_rows(profile: Profile, speeds: Speeds, unit: str) -> list[tuple[str, ...]]:
-    """Return the cells of `PROFILE_COLUMNS`, one row a kernel that takes any time."""
-    rows: list[tuple[str, ...]] = []
-    for kernel in profile.kernels:
-        if kernel.seconds:
-            bound = speeds.bound(kernel.bytes, kernel.operations, unit)
-            rows.append(
-                (
-                    kernel.name,
-                    kernel.weight,
-                    str(kernel.calls),
-                    seconds_text(kernel.seconds),
-                    f"{kernel.seconds / profile.seconds:.1%}",
-                    bound.limit,
-                    f"{bound.seconds / kernel.seconds:.2f}",
-                )
-            )
-    return rows
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.peers.protocol import Description
-from benchmarks.speeds import Work
+from tvm_vacc.machine.speeds import Work
 from tvm_vacc.model_spec import ModelSpec
 
 

@@ -42,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
         "tvm_vacc.reference",
     },
     "tvm_vacc.runtime": {"tvm_vacc.artifact"},
+    "tvm_vacc.machine": {"compiler", "schedules", "tvm_vacc.artifact", "tvm_vacc.runtime"},
     "tvm_vacc.passport": {
         "tvm_vacc.artifact",
         "tvm_vacc.frontend",

@@ -41,10 +41,10 @@ def kernels(
     """
     from benchmarks import results, tables
     from benchmarks.kernels import kernel_cases
-    from benchmarks.limits import Limits
     from benchmarks.machine import describe_run
     from benchmarks.measure import measure
-    from benchmarks.setup import Setup
+    from tvm_vacc.machine.limits import Limits
+    from tvm_vacc.machine.setup import Setup
 
     setup = Setup.make(target, threads)
     run = describe_run(arguments(), str(setup.target), setup.threads)

@@ -103,9 +103,9 @@ def model(
     from benchmarks.compare import compare
     from benchmarks.machine import describe_run
     from benchmarks.results import write_results
-    from benchmarks.setup import Setup
     from benchmarks.system import Start, parse_peer
     from benchmarks.work import decode_point, prefill_point
+    from tvm_vacc.machine.setup import Setup
 
     setup = Setup.make(threads=threads)
     ours = Start("ours", sys.executable, artefact, setup.threads)

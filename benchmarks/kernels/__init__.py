@@ -1,8 +1,8 @@
 """Every kernel at the shapes of GLM-4-9B: one module a kernel, found by its name.
 
 A module here defines ``cases(setup: Setup) -> Iterator[Case]``: it builds its kernel with
-`Setup.build`, makes its arguments with `benchmarks.memory` (weights and caches by `cold`, so that
-each use finds them in memory and in no cache), and yields one `Case` a shape, made when it is
+`Setup.build`, makes its arguments with `tvm_vacc.machine.memory` (weights and caches by `cold`, so
+that each use finds them in memory and in no cache), and yields one `Case` a shape, made when it is
 asked for, so that only one case's arguments are in memory.
 """
 
@@ -13,8 +13,8 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 
 from benchmarks.measure import Case
-from benchmarks.setup import Setup
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.machine.setup import Setup
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """Names of the kernels that can be measured."""

@@ -10,9 +10,9 @@ import tvm
 
 from benchmarks.glm4_9b import SPEC, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import large_tensor, random_tensor
-from benchmarks.setup import Setup
 from schedules.embedding import embedding_kernel
+from tvm_vacc.machine.memory import large_tensor, random_tensor
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.runtime.tensors import to_tvm
 
 MOST_CALLS = 16384

@@ -9,12 +9,12 @@ import tvm
 
 from benchmarks.glm4_9b import SPEC
 from benchmarks.measure import Case, timed
-from benchmarks.memory import cold, random_tensor
-from benchmarks.setup import Setup
 from schedules.gqa_attention import attention_product, gqa_attention_kernel
 from schedules.gqa_product import Product
 from schedules.kv_cache import WORD_VALUES, key_cache_shape, position_bytes, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.machine.memory import cold, random_tensor
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.runtime.tensors import to_tvm
 
 DECODE_CONTEXTS = (1 << 10, 8 << 10, 32 << 10)

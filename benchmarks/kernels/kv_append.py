@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.glm4_9b import SPEC, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import large_tensor, random_tensor
-from benchmarks.setup import Setup
 from schedules.kv_append import kv_append_kernel
 from schedules.kv_cache import key_cache_shape, position_bytes, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.machine.memory import large_tensor, random_tensor
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.runtime.tensors import to_tvm
 
 CONTEXT = 1 << 17

@@ -9,11 +9,11 @@ import tvm
 
 from benchmarks.glm4_9b import LINEARS, LM_HEAD, SPEC, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations, cold, random_tensor
-from benchmarks.setup import Setup
 from schedules.linear_bf16_tile import products_in
 from schedules.linear_float import linear_kernel, packed_shape
 from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.machine.memory import activations, cold, random_tensor
+from tvm_vacc.machine.setup import Setup
 
 DTYPES = {"float16": "linear_fp16", "bfloat16": "linear_bf16", "float32": "linear_fp32"}
 """Name of a case by dtype of the weights."""

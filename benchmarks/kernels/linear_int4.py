@@ -12,8 +12,6 @@ import tvm
 
 from benchmarks.glm4_9b import LINEARS, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations, cold, random_tensor
-from benchmarks.setup import Setup
 from schedules.linear_int4 import (
     PACKED_DTYPE,
     PLANES,
@@ -21,6 +19,8 @@ from schedules.linear_int4 import (
     linear_int4_kernel,
     packed_shapes,
 )
+from tvm_vacc.machine.memory import activations, cold, random_tensor
+from tvm_vacc.machine.setup import Setup
 
 GROUP = 64
 """Values that share a scale."""

@@ -12,9 +12,9 @@ import tvm
 
 from benchmarks.glm4_9b import LINEARS, LM_HEAD, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations, cold, random_tensor
-from benchmarks.setup import Setup
 from schedules.linear_int8 import PACKED_DTYPE, PLANES, linear_int8_kernel, packed_shape
+from tvm_vacc.machine.memory import activations, cold, random_tensor
+from tvm_vacc.machine.setup import Setup
 
 NAMES = {"int8": "linear_w8a8", "float": "linear_w8a16"}
 """Name of a case by kind of activation."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.glm4_9b import SPEC, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations, random_tensor
-from benchmarks.setup import Setup
 from schedules.rms_norm import rms_norm_kernel
+from tvm_vacc.machine.memory import activations, random_tensor
+from tvm_vacc.machine.setup import Setup
 
 
 def cases(setup: Setup) -> Iterator[Case]:

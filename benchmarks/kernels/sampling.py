@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.glm4_9b import SPEC
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations
-from benchmarks.setup import Setup
 from schedules.sampling import sample_kernel
+from tvm_vacc.machine.memory import activations
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.runtime.tensors import to_tvm
 
 ROWS = (1, 8)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.glm4_9b import SPEC, TOKENS
 from benchmarks.measure import Case, timed
-from benchmarks.memory import activations
-from benchmarks.setup import Setup
 from schedules.swiglu import swiglu_kernel
+from tvm_vacc.machine.memory import activations
+from tvm_vacc.machine.setup import Setup
 
 OPERATIONS = 24.0
 """An output: the polynomial of exp has 6 multiply-adds, its arguments take 5 operations."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.peers.protocol import Adapter, Description, prompt, serve, versions
-from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.machine.unit import unit_of
 from tvm_vacc.runtime.batch import Row
 from tvm_vacc.runtime.kv_cache import Sequence
 from tvm_vacc.runtime.sampling import SamplingParams
@@ -101,21 +101,6 @@ class Ours(Adapter):
 
     def _next_tokens(self, logits: Any, rows: int) -> list[int]:
         return self._model.sample_rows(logits, [SamplingParams()] * rows, [0.0] * rows)
-
-
-_UNITS = {"w8a8": "int8", "fp32": "fp32"}
-"""What is multiplied by what weights are stored as; all else has 16-bit operands."""
-
-
-def unit_of(manifest: Manifest, kind: str = "linear") -> str:
-    """Return what the artefact's matrix products multiply, where the machine has it.
-
-    Operands of 16 bits, floats or integers in two bytes, have the same peak: that of bf16.
-    """
-    stored = [weights for weights in manifest.storage if weights.kind == kind]
-    most = max(stored, key=lambda weights: weights.bytes, default=None)
-    products = manifest.products if most is None or most.stored_as == "fp16" else most.stored_as
-    return _UNITS.get(products, "bf16")
 
 
 def load(path: Path, threads: int, _options: dict[str, str]) -> Ours:

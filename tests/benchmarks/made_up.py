@@ -17,8 +17,8 @@ from benchmarks.results import (
     Phase,
     System,
 )
-from benchmarks.speeds import Speeds
 from benchmarks.spread import Spread
+from tvm_vacc.machine.speeds import Speeds
 
 RUN = Run(
     command="python -m benchmarks kernels",

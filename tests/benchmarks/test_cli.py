@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, artefacts, limits
+from benchmarks import accuracy, artefacts
 from benchmarks.accuracy import Window
 from benchmarks.cli import main
 from benchmarks.kernels import rms_norm
 from benchmarks.results import AccuracyResults, KernelResults, read_results
 from tests.benchmarks.test_kernels import SMALL
 from tests.benchmarks.test_synthetic import SMALL as SMALL_CONFIG
+from tvm_vacc.machine import limits
 from tvm_vacc.runtime.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize(
     "command",
-    ["kernels", "checkpoint", "gguf", "model", "accuracy", "profile", "compile", "report"],
+    ["kernels", "checkpoint", "gguf", "model", "accuracy", "compile", "report"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from benchmarks import compare, limits
+from benchmarks import compare
 from benchmarks.results import ModelResults
-from benchmarks.setup import Setup
 from benchmarks.system import Start, SystemProcess
 from benchmarks.work import decode_point, prefill_point
 from tests.benchmarks.made_up import RUN, SPEEDS, FakeLimits
 from tests.schedules.kernel_harness import HOST_TARGETS
 from tvm_vacc.artifact.manifest import read_manifest
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.machine import limits
+from tvm_vacc.machine.setup import Setup
 
 POINTS = [decode_point(20, 1), decode_point(16, 3), prefill_point(17), decode_point(10**6, 1)]
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import kernels, memory
+from benchmarks import kernels
 from benchmarks.glm4_9b import CONFIG, SPEC
-from benchmarks.setup import Setup
 from tests.schedules.kernel_harness import HOST_TARGETS
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.frontend.config_reader import ConfigReader
 from tvm_vacc.frontend.glm_layout import read_glm_config
+from tvm_vacc.machine import memory
+from tvm_vacc.machine.setup import Setup
 
 SMALL = replace(
     SPEC,

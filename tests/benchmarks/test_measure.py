@@ -5,8 +5,8 @@ import time
 import pytest
 
 from benchmarks.measure import SAMPLE_SECONDS, Case, measure, timed
-from benchmarks.speeds import Speeds
 from tests.benchmarks.made_up import SPEEDS, FakeLimits
+from tvm_vacc.machine.speeds import Speeds
 
 
 def test_each_sample_is_held_against_the_limits_round_it() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.results import DIRECTORY, Limits, Results, read_results, write_results
-from benchmarks.speeds import Speeds
 from tests.benchmarks.made_up import (
     SPEEDS,
     accuracy_results,
@@ -16,6 +15,7 @@ from tests.benchmarks.made_up import (
     model_results,
 )
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.machine.speeds import Speeds
 
 
 @pytest.mark.parametrize("make", [kernel_results, model_results, compile_results, accuracy_results])

@@ -60,12 +60,13 @@ def test_weights_are_read_once_and_of_the_cache_what_is_there(
     assert table.bytes < 6 * 64 * (2 + 4) + 100
 
 
-def test_the_kernels_are_part_of_the_run(profile: Profile) -> None:
+def test_the_run_is_explained(profile: Profile) -> None:
     assert all(kernel.seconds >= 0 for kernel in profile.kernels)
-    assert profile.explained > 0
     assert total(profile, "calls") > 2 * 12
     seconds = [kernel.seconds for kernel in profile.kernels]
     assert seconds == sorted(seconds, reverse=True)
+    assert 0 < profile.functions < profile.seconds
+    assert profile.explained > 0.99
 
 
 def test_the_model_is_as_before(model: Model) -> None:
@@ -104,4 +105,7 @@ def test_a_plain_graph(tmp_path: Path) -> None:
 
 def test_the_share_that_is_explained() -> None:
     kernel = KernelProfile("linear", "", 1, 0.25, 0, 0)
-    assert Profile(1.0, (kernel, kernel)).explained == 0.5
+    profile = Profile(1.0, 0.75, (kernel, kernel))
+    assert (profile.machine, profile.python, profile.explained) == (0.25, 0.25, 1.0)
+    beyond = Profile(1.0, 0.25, (kernel, kernel))
+    assert (beyond.machine, beyond.explained) == (0.0, 1.25)

@@ -68,6 +68,7 @@ class FakeModel:
         context: longest sequence in tokens.
         requests: arguments of each `generate`.
         closed: sessions closed.
+        manifest: what is asked of one.
     """
 
     text: str
@@ -77,12 +78,20 @@ class FakeModel:
     requests: list[Any] = field(default_factory=list)
     closed: int = 0
 
+    manifest: Any = field(default_factory=lambda: SimpleNamespace(storage=(), products="fp32"))
+
     def session(self) -> FakeSession:
         return FakeSession(self)
 
 
 class FakeGraph:
     """Doubles its input `x`."""
+
+    inputs = (TensorSpec("x", ("batch", 3), "float32"),)
+    manifest = SimpleNamespace(storage=(), products="fp32")
+
+    def call(self, arguments: Sequence[Any]) -> list[Any]:
+        return list(arguments)
 
     def run(self, arrays: dict[str, Any]) -> dict[str, Any]:
         if list(arrays) != ["x"]:

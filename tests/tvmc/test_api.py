@@ -96,7 +96,13 @@ def test_what_cannot_be_is_refused(model_path: Path, tmp_path: Path) -> None:
         tvmc.nosuch  # noqa: B018
 
 
-def test_a_missing_input_is_said(model_path: Path, tmp_path: Path) -> None:
+def test_an_open_dimension_is_said(model_path: Path, tmp_path: Path) -> None:
     package = tvmc.compile(tvmc.load(model_path), package_path=tmp_path / "mlp", opt_level=0)
-    with pytest.raises(RequestError, match="the input 'x' is missing"):
+    with pytest.raises(RequestError, match="batch is not known"):
         tvmc.run(package)
+
+
+def test_inputs_may_be_filled(tmp_path: Path) -> None:
+    package = tvmc.compile(tvmc.load(mlp(tmp_path / "mlp.onnx"), shape_dict={"x": [2, 17]}))
+    result = tvmc.run(package, fill_mode="zeros", print_time=False)
+    assert result.get_output("y").sum() == pytest.approx(2)

@@ -16,7 +16,7 @@ from tvm_vacc.frontend.tensor_ref import TensorRef
 
 _SAMPLE_BYTES = 4096
 _SOURCES = ("relay_passes", "schedules", "tvm_vacc")
-_NO_PART = ("artifact", "runtime", "serve", "tvmc")
+_NO_PART = ("artifact", "machine", "runtime", "serve", "tvmc")
 """Packages in `tvm_vacc` that have no part in what the cached pieces hold."""
 
 

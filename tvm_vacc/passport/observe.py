@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tvm
 
+from tvm_vacc.runtime.call_times import BUILTIN
 from tvm_vacc.runtime.model import Model
-from tvm_vacc.runtime.profile import BUILTIN
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -12,6 +13,7 @@ from tvm_vacc.artifact.manifest import Manifest, TensorSpec
 from tvm_vacc.errors import RequestError
 from tvm_vacc.runtime.executable import on_own_cpu
 from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
+from tvm_vacc.runtime.timed_call import TimedCall
 
 
 class Graph:
@@ -22,6 +24,7 @@ class Graph:
         manifest: what the artefact says of itself.
         machine: the virtual machine that runs it.
         params: the weights, as the compiled function takes them.
+        forward: the compiled function.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Graph:
         self.path = path
         self.manifest = manifest
         self.machine = machine
-        self._forward = machine["forward"]
+        self.forward = TimedCall(machine["forward"])
         self.params = tvm.runtime.convert(weights)
 
     @property
@@ -53,19 +56,32 @@ class Graph:
         Raises:
             RequestError: an input is missing, unknown, or of another dtype or shape.
         """
-        if unknown := sorted(set(arrays) - {spec.name for spec in self.inputs}):
-            known = ", ".join(spec.name for spec in self.inputs)
-            raise RequestError(f"the model has no input {unknown[0]!r}", f"it has: {known}")
-        dims: dict[str, int] = {}
-        for spec in self.inputs:
-            if spec.name not in arrays:
-                raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
-            array = arrays[spec.name]
-            require_fit(spec, str(array.dtype), array.shape, dims)
-        arguments = [to_tvm(arrays[spec.name]) for spec in self.inputs]
-        with on_own_cpu():
-            result = self._forward(*arguments, self.params)
+        arguments = [to_tvm(array) for array in in_order(self.inputs, arrays)]
+        result = self.call(arguments)
         results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         return {
             spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)
         }
+
+    def call(self, arguments: Sequence[tvm.runtime.Tensor]) -> Any:
+        """Run the compiled function on the tensors of all inputs, in order; nothing is checked."""
+        with on_own_cpu():
+            return self.forward(*arguments, self.params)
+
+
+def in_order(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the arrays of all inputs in the order of `specs`.
+
+    Raises:
+        RequestError: an input is missing, unknown, or of another dtype or shape.
+    """
+    if unknown := sorted(set(arrays) - {spec.name for spec in specs}):
+        known = ", ".join(spec.name for spec in specs)
+        raise RequestError(f"the model has no input {unknown[0]!r}", f"it has: {known}")
+    dims: dict[str, int] = {}
+    for spec in specs:
+        if spec.name not in arrays:
+            raise RequestError(f"the input {spec.name!r} is missing", "give an array for it")
+        array = arrays[spec.name]
+        require_fit(spec, str(array.dtype), array.shape, dims)
+    return [arrays[spec.name] for spec in specs]

@@ -21,6 +21,7 @@ from tvm_vacc.runtime.kv_cache import PagePool, Sequence
 from tvm_vacc.runtime.sampling import SamplingParams
 from tvm_vacc.runtime.session import Session
 from tvm_vacc.runtime.tensors import Arguments
+from tvm_vacc.runtime.timed_call import TimedCall
 from tvm_vacc.runtime.tokenizer import Tokenizer
 
 PREFILL_STEP = 512
@@ -41,6 +42,8 @@ class Model:
         prefill_tokens: largest number of new tokens of one step.
         machine: the virtual machine that runs it.
         params: the caches, then the weights, as the compiled function takes them.
+        forward: the compiled function.
+        draw: the compiled function that draws tokens.
     """
 
     def __init__(
@@ -64,8 +67,8 @@ class Model:
         ]
         self.params = tvm.runtime.convert([*caches, *weights])
         self.machine = machine
-        self._forward = machine["forward"]
-        self._sample = machine["sample"]
+        self.forward = TimedCall(machine["forward"])
+        self.draw = TimedCall(machine["sample"])
         self._step_arguments, self._sample_arguments = Arguments(), Arguments()
 
     @cached_property
@@ -94,7 +97,7 @@ class Model:
         """
         arguments = self._step_arguments.put(make_batch(rows, self.pool).arrays())
         with on_own_cpu():
-            return self._forward(*arguments, self.params)
+            return self.forward(*arguments, self.params)
 
     def prefill(self, sequence: Sequence, tokens: Rows[int]) -> tvm.runtime.Tensor:
         """Append `tokens` in chunks of `PREFILL_STEP`; return the last logits ``[1, vocab]``."""
@@ -117,7 +120,7 @@ class Model:
             np.array([row.top_k for row in params], np.int32),
             np.array(uniforms, np.float32),
         ]
-        return self._sample(logits, *self._sample_arguments.put(arrays)).numpy().tolist()
+        return self.draw(logits, *self._sample_arguments.put(arrays)).numpy().tolist()
 
     def logits(self, token_ids: Rows[int]) -> np.ndarray:
         """Return the logits of every token of a fresh sequence: fp32 ``[len(token_ids), vocab]``.

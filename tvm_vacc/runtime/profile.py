@@ -1,17 +1,18 @@
-"""Where the time of one run of a loaded model goes, kernel by kernel.
+"""Where the time of one run of a loaded model goes: kernel by kernel, the virtual machine, Python.
 
-TVM's virtual machine calls an instrument before and after every call that it makes. What the
-instrument itself costs is measured on calls that do nothing, and taken off. The run as a whole is
-timed without it; so the kernels' sum says how much of the run they explain.
+Runs alone and runs with an instrument take turns. The first kind tells how long the run is, and how
+much of it lies within compiled functions; the second how much of that are kernels. Each of the
+second kind is held against its two neighbours of the first, so that a machine that slows down or
+recovers meanwhile does not show as a share.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -22,16 +23,12 @@ from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import RequestError
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.runtime.batch import Row
+from tvm_vacc.runtime.call_times import Call, calls_of, time_calls
 from tvm_vacc.runtime.graph import Graph
-from tvm_vacc.runtime.kv_cache import Sequence
+from tvm_vacc.runtime.kv_cache import Sequence as Tokens
 from tvm_vacc.runtime.model import Model
 from tvm_vacc.runtime.sampling import SamplingParams
-
-BUILTIN = "vm.builtin."
-"""What the virtual machine's own functions begin with, in TVM."""
-
-NOTHING = "vm.builtin.null_value"
-"""A function that does nothing: its time is that of the instrument."""
+from tvm_vacc.runtime.timed_call import TimedCall
 
 
 @dataclass(frozen=True)
@@ -57,20 +54,37 @@ class KernelProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """One run, taken apart.
+    """One run, taken apart; times are medians of the runs.
 
     Attributes:
-        seconds: of the whole run without instrument, median of the runs.
+        seconds: of the whole run.
+        functions: seconds of it that lie within compiled functions.
         kernels: the most expensive first.
     """
 
     seconds: float
+    functions: float
     kernels: tuple[KernelProfile, ...]
 
     @property
+    def machine(self) -> float:
+        """Seconds of the compiled functions that are no kernel: the virtual machine's own."""
+        return max(0.0, self.functions - sum(kernel.seconds for kernel in self.kernels))
+
+    @property
+    def python(self) -> float:
+        """Seconds before, between and after the compiled functions."""
+        return self.seconds - self.functions
+
+    @property
     def explained(self) -> float:
-        """The share of the run that the kernels make up; what is left are Python and the VM."""
-        return sum(kernel.seconds for kernel in self.kernels) / self.seconds
+        """The share of the run that kernels, virtual machine and Python make up together.
+
+        More than 1 where the kernels take longer when they are looked at than the functions that
+        they are in take otherwise.
+        """
+        kernels = sum(kernel.seconds for kernel in self.kernels)
+        return (kernels + self.machine + self.python) / self.seconds
 
 
 def profile_model(
@@ -98,7 +112,7 @@ def profile_model(
             f"{batch * tokens} tokens a step, the model was compiled for {model.prefill_tokens}",
             "give fewer, or compile with a larger --prefill",
         )
-    sequences = [Sequence() for _ in range(batch)]
+    sequences = [Tokens() for _ in range(batch)]
     greedy, uniforms = [SamplingParams()] * batch, [0.0] * batch
 
     def run() -> None:
@@ -113,7 +127,9 @@ def profile_model(
         for index, sequence in enumerate(sequences):
             if context:
                 model.prefill(sequence, [(i + index) % vocab for i in range(context)])
-        return _profile(model.machine, run, _ModelCosts(model, context, tokens, batch), rounds)
+        functions = (model.forward, model.draw)
+        costs = _ModelCosts(model, context, tokens, batch)
+        return _profile(model.machine, functions, run, costs, rounds)
     finally:
         for sequence in sequences:
             model.pool.truncate(sequence, 0)
@@ -125,7 +141,8 @@ def profile_graph(graph: Graph, arrays: Mapping[str, np.ndarray], *, rounds: int
     Raises:
         RequestError: an input is missing, unknown, or of another dtype or shape.
     """
-    return _profile(graph.machine, lambda: graph.run(arrays), _Costs(graph.params), rounds)
+    costs = _Costs(graph.params)
+    return _profile(graph.machine, (graph.forward,), lambda: graph.run(arrays), costs, rounds)
 
 
 class _Costs:
@@ -176,7 +193,7 @@ class _ModelCosts(_Costs):
     def _touched(self, tensor: Any, tensors: list[Any]) -> int:
         if _address(tensor) in self._caches:
             _pages, *page = tensor.shape
-            position = prod(page) * NUMPY_DTYPES[str(tensor.dtype)].itemsize // PAGE_SIZE
+            position = prod(page) * _itemsize(tensor) // PAGE_SIZE
             return position * (self._read if self._attends(tensors) else self._tokens)
         if _address(tensor) in self._kept and self._looks_up(tensors):
             return _nbytes(tensor) // tensor.shape[0] * self._tokens
@@ -191,79 +208,84 @@ class _ModelCosts(_Costs):
         return _address(tensors[0]) in self._kept
 
 
-def _profile(
-    machine: tvm.relax.VirtualMachine, run: Callable[[], object], costs: _Costs, rounds: int
-) -> Profile:
-    run()
-    whole, calls = [], []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        whole.append(time.perf_counter() - start)
-        with _recording(machine, costs) as recorded:
-            run()
-        calls.append(recorded)
-    kernels = [
-        KernelProfile(
-            name=name,
-            weight=weight,
-            calls=len(first),
-            seconds=statistics.median(sum(call.seconds for call in one[key]) for one in calls),
-            bytes=sum(call.bytes for call in first),
-            operations=sum(call.operations for call in first),
-        )
-        for key, first in calls[0].items()
-        for name, weight in [key]
-    ]
-    kernels.sort(key=lambda kernel: -kernel.seconds)
-    return Profile(statistics.median(whole), tuple(kernels))
-
-
-@dataclass
-class _Call:
-    seconds: float
+@dataclass(frozen=True)
+class _Cost:
+    name: str
+    weight: str
     bytes: int
     operations: int
 
 
-_Calls = dict[tuple[str, str], list[_Call]]
-
-
-@contextmanager
-def _recording(machine: tvm.relax.VirtualMachine, costs: _Costs) -> Iterator[_Calls]:
-    """Yield what becomes, when the block ends, the calls by name and weight."""
-    times: list[tuple[str, float, list[Any]]] = []
-    nothing: list[float] = []
-    start = 0.0
-
-    def instrument(_function: Any, name: str, before: bool, _result: Any, *args: Any) -> int:
-        nonlocal start
-        if before:
-            start = time.perf_counter()
-            return 0
-        seconds = time.perf_counter() - start
-        if name == NOTHING:
-            nothing.append(seconds)
-        elif not name.startswith(BUILTIN):
-            times.append((name, seconds, list(args)))
-        return 0
-
-    calls: _Calls = {}
-    machine.set_instrument(instrument)
-    try:
-        yield calls
-    finally:
-        machine.set_instrument(None)
-    overhead = statistics.median(nothing) if nothing else 0.0
-    for name, seconds, args in times:
+def _profile(
+    machine: tvm.relax.VirtualMachine,
+    functions: Sequence[TimedCall],
+    run: Callable[[], object],
+    costs: _Costs,
+    rounds: int,
+) -> Profile:
+    def cost_of(name: str, args: Sequence[Any]) -> _Cost:
         tensors = [arg for arg in args if isinstance(arg, tvm.runtime.Tensor)]
-        call = _Call(max(0.0, seconds - overhead), costs.bytes(tensors), costs.operations(tensors))
-        calls.setdefault((name, costs.weight(tensors)), []).append(call)
+        return _Cost(name, costs.weight(tensors), costs.bytes(tensors), costs.operations(tensors))
+
+    def run_alone() -> tuple[float, float]:
+        before = sum(function.seconds for function in functions)
+        start = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - start
+        return seconds, sum(function.seconds for function in functions) - before
+
+    run()
+    calls = calls_of(machine, run, cost_of)
+    alone, looked_at = [run_alone()], []
+    for _ in range(rounds):
+        looked_at.append(time_calls(machine, run, calls))
+        alone.append(run_alone())
+    inside = statistics.median(within for _, within in alone)
+    # What a round's kernel times are multiplied by to be those of the median run.
+    scales = [2 * inside / (a + b) for (_, a), (_, b) in pairwise(alone)]
+    return Profile(
+        seconds=inside + statistics.median(seconds - within for seconds, within in alone),
+        functions=inside,
+        kernels=_kernels(calls, looked_at, scales),
+    )
+
+
+def _kernels(
+    calls: Sequence[Call[_Cost]], rounds: Sequence[Sequence[float]], scales: Sequence[float]
+) -> tuple[KernelProfile, ...]:
+    """Return the kernels, calls of the same name on weights of the same shape taken together."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, call in enumerate(calls):
+        if call.what is not None:
+            places.setdefault((call.what.name, call.what.weight), []).append(place)
+    kernels = []
+    for (name, weight), where in places.items():
+        costs = [cost for place in where if (cost := calls[place].what) is not None]
+        taken = [
+            scale * sum(times[place] for place in where)
+            for times, scale in zip(rounds, scales, strict=True)
+        ]
+        kernels.append(
+            KernelProfile(
+                name=name,
+                weight=weight,
+                calls=len(where),
+                seconds=statistics.median(taken),
+                bytes=sum(cost.bytes for cost in costs),
+                operations=sum(cost.operations for cost in costs),
+            )
+        )
+    return tuple(sorted(kernels, key=lambda kernel: -kernel.seconds))
 
 
 def _address(tensor: Any) -> int:
     return tensor.data_ptr()
 
 
+def _itemsize(tensor: Any) -> int:
+    name = str(tensor.dtype)
+    return (NUMPY_DTYPES.get(name) or np.dtype(name)).itemsize
+
+
 def _nbytes(tensor: Any) -> int:
-    return prod(tensor.shape) * NUMPY_DTYPES[str(tensor.dtype)].itemsize
+    return prod(tensor.shape) * _itemsize(tensor)

@@ -13,25 +13,30 @@ if TYPE_CHECKING:
     from tvm_vacc.runtime.model import Model
 
 
-def load_language_model(path: Path, threads: int | None) -> Model:
+def load_language_model(path: Path, threads: int | None, *, compiler: bool = False) -> Model:
     """Load a language model.
+
+    Args:
+        path: of the artefact.
+        threads: of the kernels.
+        compiler: whether this process is to compile something too.
 
     Raises:
         ArtifactError: the artefact is damaged, or a plain graph.
     """
-    return cast("Model", _load(path, threads, kind="causal_lm"))
+    return cast("Model", _load(path, threads, "causal_lm", compiler))
 
 
-def load_graph(path: Path, threads: int | None) -> Graph:
-    """Load a plain graph.
+def load_graph(path: Path, threads: int | None, *, compiler: bool = False) -> Graph:
+    """Load a plain graph. Arguments: `load_language_model`.
 
     Raises:
         ArtifactError: the artefact is damaged, or a language model.
     """
-    return cast("Graph", _load(path, threads, kind="graph"))
+    return cast("Graph", _load(path, threads, "graph", compiler))
 
 
-def _load(path: Path, threads: int | None, *, kind: str) -> Any:
+def _load(path: Path, threads: int | None, kind: str, compiler: bool) -> Any:
     from tvm_vacc.artifact.archive import manifest_of
     from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX, SHARED_LIBRARY
 
@@ -43,7 +48,8 @@ def _load(path: Path, threads: int | None, *, kind: str) -> Any:
         what, command = _USES[found]
         raise ArtifactError(f"{path}: is {what}", f"use: tvmc {command} {path}")
 
-    if manifest is None or SHARED_LIBRARY in manifest.files:  # the other form has to be compiled
+    is_compiled = manifest is None or SHARED_LIBRARY in manifest.files
+    if is_compiled and not compiler:
         import_runtime()
     with torch_hidden():
         import tvm_vacc
@@ -51,4 +57,7 @@ def _load(path: Path, threads: int | None, *, kind: str) -> Any:
         return tvm_vacc.load(path, threads=threads)
 
 
-_USES = {"causal_lm": ("a language model", "generate"), "graph": ("no language model", "run")}
+_USES = {
+    "causal_lm": ("a language model", "generate, chat or profile"),
+    "graph": ("no language model", "run"),
+}

@@ -169,26 +169,32 @@ def run(
     repeat: int = 1,
     number: int = 1,
     print_time: bool = True,
+    fill_mode: str = "random",
+    end_to_end: bool = False,
 ) -> TVMCResult:
     """Run a graph once for its outputs and, where it is to be timed, over and over.
 
     Args:
         tvmc_package: of a plain graph.
         device: ``cpu``: there is no other.
-        inputs: arrays by name, for all inputs.
+        inputs: arrays by name; those that are missing are filled.
         repeat: values to measure.
         number: runs in a row that a value is the mean of.
         print_time: whether it is timed; the result says how long it took.
+        fill_mode: ``random``, ``zeros`` or ``ones``.
+        end_to_end: time the copies of inputs and outputs too.
 
     Raises:
         ConfigError: another device, or a language model.
-        RequestError: an input is missing, unknown, or of another dtype or shape.
+        RequestError: an input is unknown, of another dtype or shape, or has open dimensions and
+            no array.
     """
     if device != "cpu":
         raise ConfigError(f"device {device}: artefacts run on CPUs", "give cpu")
     with torch_hidden():
+        from tvm_vacc.runtime.fill import fill_inputs
         from tvm_vacc.runtime.graph import Graph
-    import time
+        from tvm_vacc.runtime.run_graph import run_graph
 
     graph = tvmc_package.model
     if not isinstance(graph, Graph):
@@ -197,15 +203,15 @@ def run(
         )
     if repeat < 1 or number < 1:
         raise RequestError(f"repeat is {repeat}, number is {number}", "give 1 or more")
-    arrays = dict(inputs or {})
-    outputs = graph.run(arrays)
-    times = []
-    for _ in range(repeat if print_time else 0):
-        start = time.perf_counter()
-        for _ in range(number):
-            graph.run(arrays)
-        times.append((time.perf_counter() - start) / number * 1e3)
-    return TVMCResult(outputs, times)
+    result = run_graph(
+        graph,
+        fill_inputs(graph.inputs, inputs or {}, fill_mode, {}),
+        timed=print_time,
+        repeat=repeat,
+        number=number,
+        end_to_end=end_to_end,
+    )
+    return TVMCResult(result.outputs, [seconds * 1e3 for seconds in result.times])
 
 
 def _defaults() -> dict[str, Any]:

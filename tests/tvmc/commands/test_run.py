@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,71 @@ def test_writes_outputs(
         np.testing.assert_array_equal(archive["y"], X * 2)
 
 
-def test_prints_times(tvmc: Tvmc, graph: FakeGraph, graph_artefact: Path, inputs: Path) -> None:
-    arguments = ("--inputs", inputs, "--print-time", "--repeat", 3)
+@pytest.mark.parametrize("end_to_end", [(), ("--end-to-end",)])
+def test_prints_times(
+    tvmc: Tvmc, graph: FakeGraph, graph_artefact: Path, inputs: Path, end_to_end: tuple[str, ...]
+) -> None:
+    arguments = ("-i", inputs, "--print-time", "--repeat", 3, "--number", 2, *end_to_end)
     code, out, _ = tvmc("run", graph_artefact, *arguments)
     assert code == 0
-    assert out.startswith("mean ")
-    assert " ms of 3 runs\n" in out
+    assert re.match(
+        r"mean \S+ ms, median \S+ ms, min \S+ ms, max \S+ ms, std \S+ ms of 3 runs, "
+        r"each of 2 in a row\n",
+        out,
+    )
+
+
+def test_prints_the_largest_values(
+    tvmc: Tvmc, graph: FakeGraph, graph_artefact: Path, inputs: Path
+) -> None:
+    code, out, _ = tvmc("run", graph_artefact, "-i", inputs, "--print-top", 2)
+    assert (code, out) == (0, "y float32 [2, 3]\n  [1, 2] 10.0\n  [1, 1] 8.0\n")
+
+
+@pytest.mark.parametrize(("mode", "value"), [("zeros", 0.0), ("ones", 2.0)])
+def test_fills_inputs_that_are_not_given(
+    tvmc: Tvmc, graph: FakeGraph, graph_artefact: Path, tmp_path: Path, mode: str, value: float
+) -> None:
+    arguments = ("--fill-mode", mode, "--input-shapes", "x:[4,3]", "-o", tmp_path / "y.npz")
+    code, out, err = tvmc("run", graph_artefact, *arguments)
+    assert (code, out, err) == (0, "y float32 [4, 3]\n", "")
+    with np.load(tmp_path / "y.npz") as archive:
+        assert (archive["y"] == value).all()
+
+
+def test_an_open_dimension_needs_a_shape(
+    tvmc: Tvmc, graph: FakeGraph, graph_artefact: Path
+) -> None:
+    code, out, err = tvmc("run", graph_artefact)
+    assert (code, out) == (4, "")
+    assert err == (
+        "Error: the input 'x' is float32[batch, 3], and batch is not known; give an array for it, "
+        'or its shape: --input-shapes "x:[1,3]"\n'
+    )
+
+
+@pytest.mark.parametrize("text", ["x", "x:[a]", "x:[1] x:[2]"])
+def test_text_that_is_no_shape_is_one_line(tvmc: Tvmc, graph_artefact: Path, text: str) -> None:
+    code, out, err = tvmc("run", graph_artefact, "--input-shapes", text)
+    assert (code, out) == (4, "")
+    assert err.startswith("Error: --input-shapes")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "cuda"), "--device cuda: artefacts run on CPUs"),
+        (("--rpc-tracker", "h:1", "--rpc-key", "b"), "--rpc-tracker, --rpc-key: artefacts run on"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    tvmc: Tvmc, graph_artefact: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    code, out, err = tvmc("run", graph_artefact, *arguments)
+    assert (code, out) == (4, "")
+    assert err.startswith(f"Error: {message}")
+    assert err.count("\n") == 1
 
 
 def test_wrong_input_is_one_line(
@@ -42,7 +102,7 @@ def test_wrong_input_is_one_line(
     np.savez(tmp_path / "z.npz", z=X)
     code, out, err = tvmc("run", graph_artefact, "--inputs", tmp_path / "z.npz")
     assert (code, out) == (4, "")
-    assert err == "Error: the input 'x' is missing; give an array for it\n"
+    assert err == "Error: the model has no input 'z'; it has: x\n"
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "npy", "pickle", "truncated"])
@@ -70,4 +130,4 @@ def test_files_that_are_no_npz_are_one_line(
 def test_a_language_model_is_refused(tvmc: Tvmc, artefact: Path, inputs: Path) -> None:
     code, _, err = tvmc("run", artefact, "--inputs", inputs)
     assert code == 4
-    assert f"is a language model; use: tvmc generate {artefact}" in err
+    assert f"is a language model; use: tvmc generate, chat or profile {artefact}" in err

@@ -39,7 +39,7 @@ from tvm_vacc.tvmc._options import artefact_argument, threads_option
 def profile(
     artefact: Path, context: int, tokens: int, batch: int, rounds: int, threads: int | None
 ) -> None:
-    """Show what each kernel takes of one step, sampling included.
+    """Show what each kernel takes of one step, sampling included, and what the machine would allow.
 
     \b
     Examples:
@@ -47,10 +47,14 @@ def profile(
       tvmc profile glm4 --context 0 --tokens 512
     """
     from tvm_vacc.tvmc._load import load_language_model
-    from tvm_vacc.tvmc._profile import print_profile
+    from tvm_vacc.tvmc._profile import profile_against_limits
 
-    model = load_language_model(artefact, threads)
+    model = load_language_model(artefact, threads, compiler=True)
 
     from tvm_vacc.runtime.profile import profile_model
 
-    print_profile(profile_model(model, context=context, tokens=tokens, batch=batch, rounds=rounds))
+    profile_against_limits(
+        lambda: profile_model(model, context=context, tokens=tokens, batch=batch, rounds=rounds),
+        model.manifest,
+        threads,
+    )

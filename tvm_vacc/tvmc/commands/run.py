@@ -1,10 +1,7 @@
-"""`tvmc run`: a plain graph on arrays from a file."""
+"""`tvmc run`: a plain graph on arrays from a file, or on made ones."""
 
 from __future__ import annotations
 
-import statistics
-import time
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,74 +9,149 @@ import click
 
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.tvmc._options import artefact_argument, threads_option
+from tvm_vacc.tvmc._outcome import print_time_summary, print_top_values
+from tvm_vacc.tvmc.compiling.model import parse_shapes
 
 if TYPE_CHECKING:
     import numpy as np
+
+DEVICES = ("cpu", "cuda", "gpu", "cl", "metal", "vulkan", "rocm", "micro")
+"""What tvmc knew; one of them is left."""
 
 
 @click.command()
 @artefact_argument
 @click.option(
+    "-i",
     "--inputs",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="An .npz file with one array an input.",
+    help="An .npz file of arrays by the names of inputs; the others are filled.",
 )
 @click.option(
+    "-o",
     "--outputs",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The .npz file to write the outputs to.",
 )
+@click.option(
+    "--fill-mode",
+    type=click.Choice(["random", "zeros", "ones"]),
+    default="random",
+    show_default=True,
+    help="What inputs that no array is given for hold; random is the same every time.",
+)
+@click.option(
+    "--input-shapes",
+    metavar="SHAPES",
+    help='Shapes of filled inputs, where the model leaves dimensions open: "x:[1,3,224,224]".',
+)
 @click.option("--print-time", is_flag=True, help="Print how long a run takes.")
+@click.option(
+    "--print-top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print the N largest values of each output and where they stand.",
+)
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Show what each kernel takes of a run, and its part of what the machine can do.",
+)
 @click.option(
     "--repeat",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Run so often, after one run to warm up; for --print-time and --profile.",
+    help="Times to measure, after one run to warm up; for --print-time and --profile.",
 )
-@click.option("--profile", is_flag=True, help="Show what each kernel takes of a run.")
+@click.option(
+    "--number",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs in a row that one time of --print-time is the mean of.",
+)
+@click.option(
+    "--end-to-end",
+    is_flag=True,
+    help="Let --print-time count the copies of inputs and outputs too.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="cpu",
+    show_default=True,
+    help="Artefacts run on CPUs; the other names are refused.",
+)
+@click.option("--rpc-tracker", metavar="HOST:PORT", help="Refused: copy the artefact there.")
+@click.option("--rpc-key", metavar="KEY", help="Refused, too.")
 @threads_option
 def run(
     artefact: Path,
-    inputs: Path,
+    inputs: Path | None,
     outputs: Path | None,
+    fill_mode: str,
+    input_shapes: str | None,
     print_time: bool,
-    repeat: int,
+    print_top: int | None,
     profile: bool,
+    repeat: int,
+    number: int,
+    end_to_end: bool,
+    device: str,
+    rpc_tracker: str | None,
+    rpc_key: str | None,
     threads: int | None,
 ) -> None:
     """Run a model that is no language model.
 
     \b
-    Example:
-      tvmc run resnet --inputs image.npz --outputs scores.npz --print-time --repeat 10
+    Examples:
+      tvmc run resnet -i image.npz -o scores.npz --print-top 5
+      tvmc run resnet --fill-mode ones --print-time --repeat 10 --number 3
+      tvmc run resnet --profile --repeat 10
     """
-    arrays = read_npz(inputs)
+    _check(device, rpc_tracker or rpc_key)
+    given = read_npz(inputs) if inputs is not None else {}
+    shapes = parse_shapes(input_shapes) if input_shapes is not None else {}
 
     from tvm_vacc.tvmc._load import load_graph
 
-    graph = load_graph(artefact, threads)
-    results = graph.run(arrays)
+    graph = load_graph(artefact, threads, compiler=profile)
+
+    from tvm_vacc.runtime.fill import fill_inputs
+    from tvm_vacc.runtime.run_graph import run_graph
+
+    arrays = fill_inputs(graph.inputs, given, fill_mode, shapes)
+    result = run_graph(
+        graph, arrays, timed=print_time, repeat=repeat, number=number, end_to_end=end_to_end
+    )
     if print_time:
-        times = []
-        for _ in range(repeat):
-            start = time.perf_counter()
-            graph.run(arrays)
-            times.append((time.perf_counter() - start) * 1e3)
-        click.echo(
-            f"mean {statistics.fmean(times):.3f} ms, median {statistics.median(times):.3f} ms, "
-            f"min {min(times):.3f} ms, max {max(times):.3f} ms of {repeat} runs"
-        )
+        print_time_summary(result.times, number)
     if profile:
         from tvm_vacc.runtime.profile import profile_graph
-        from tvm_vacc.tvmc._profile import print_profile
+        from tvm_vacc.tvmc._profile import profile_against_limits
 
-        print_profile(profile_graph(graph, arrays, rounds=repeat))
+        profile_against_limits(
+            lambda: profile_graph(graph, arrays, rounds=repeat), graph.manifest, threads
+        )
     if outputs is not None:
-        write_npz(outputs, results)
-    for name, array in results.items():
+        write_npz(outputs, result.outputs)
+    for name, array in result.outputs.items():
         click.echo(f"{name} {array.dtype} {list(array.shape)}")
+        if print_top is not None:
+            print_top_values(array, print_top)
+
+
+def _check(device: str, remote: str | None) -> None:
+    """Refuse what cannot be, before anything is read. Raises `ConfigError`."""
+    if device != "cpu":
+        raise ConfigError(f"--device {device}: artefacts run on CPUs", "leave it out")
+    if remote is not None:
+        raise ConfigError(
+            "--rpc-tracker, --rpc-key: artefacts run on the machine at hand",
+            "copy the artefact to the other machine, and run it there",
+        )
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -88,6 +160,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: it is none, or damaged.
     """
+    import zipfile
+
     import numpy as np
 
     try:

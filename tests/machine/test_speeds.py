@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from benchmarks.speeds import Speeds, Work
 from tests.benchmarks.made_up import SPEEDS
+from tvm_vacc.machine.speeds import Speeds, Work
 
 
 def test_the_slower_limit_binds() -> None:

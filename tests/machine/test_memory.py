@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from benchmarks import memory
+from tvm_vacc.machine import memory
 
 
 def test_cold_data_comes_again_after_more_than_the_caches_hold(

@@ -16,13 +16,13 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from benchmarks.memory import cold_bytes, large_tensor
-from benchmarks.setup import Setup
-from benchmarks.speeds import FLOAT, Speeds
 from schedules.isa import Isa
 from schedules.isa.bf16_dot import bf16_dot, bf16_instructions
 from schedules.isa.vnni import dot_bytes
 from schedules.prefetch import prefetch
+from tvm_vacc.machine.memory import cold_bytes, large_tensor
+from tvm_vacc.machine.setup import Setup
+from tvm_vacc.machine.speeds import FLOAT, Speeds
 from tvm_vacc.runtime.executable import on_own_cpu
 
 CHAINS = 12

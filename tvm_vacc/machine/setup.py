@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import tvm
 
-from benchmarks.machine import cpu_count
 from schedules.isa import Isa, isa_of
 from tvm_vacc.runtime.executable import set_threads
 from tvm_vacc.target_string import make_target
@@ -33,7 +33,7 @@ class Setup:
             TargetError: TVM cannot take the target.
             RequestError: `threads` is out of range.
         """
-        threads = threads or cpu_count()
+        threads = threads or len(os.sched_getaffinity(0))
         set_threads(threads)
         return cls(make_target(target), threads)
 

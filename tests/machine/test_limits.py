@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import limits
-from benchmarks.limits import READ_PATTERNS, Limits, ReadPattern
-from benchmarks.setup import Setup
 from schedules.isa import Isa
 from tests.schedules.kernel_harness import HOST_TARGETS
+from tvm_vacc.machine import limits
+from tvm_vacc.machine.limits import READ_PATTERNS, Limits, ReadPattern
+from tvm_vacc.machine.setup import Setup
 from tvm_vacc.runtime.tensors import to_tvm
 
 NATIVE = Setup(HOST_TARGETS["native"], 1)
