@@ -37,6 +37,7 @@ def test_a_symbol_is_bound_wherever_it_stands(tmp_path: Path) -> None:
     assert shapes(path, x=(1, 77)) == {"x": [1, 77], "w": [77, 6], "z": [1, None]}
     assert shapes(path, z=(5, 4), w=(7, 6)) == {"x": [5, 7], "w": [7, 6], "z": [5, 4]}
     assert shapes(path) == {"x": [None, None], "w": [None, 6], "z": [None, None]}
+    assert shapes(path, x=(-1, 77)) == {"x": [None, 77], "w": [77, 6], "z": [None, None]}
 
 
 def test_static_shapes_compute_the_same(tmp_path: Path) -> None:
