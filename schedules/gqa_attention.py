@@ -77,7 +77,7 @@ def gqa_attention_kernel(
             match_buffer(handle, shape, dtype)
             for handle, (shape, dtype) in zip(handles, shapes_and_dtypes, strict=True)
         ]
-        shape = tile_shape(heads // kv_heads, head_dim, isa)
+        shape = tile_shape(heads // kv_heads, head_dim, isa, product.accumulators)
         with product.instructions():
             _Attention(shape, kv_heads, product, scale, *buffers).emit()
     return builder.get()

@@ -53,14 +53,21 @@ class Context:
         """The scales of the sixteen keys of the sequence's page `index`."""
         return self.product.load_scales(self.key_cache, [self._page(index), self.head])
 
-    def stage_value_scales(self, first: Any, pages: Any) -> None:
-        """Keep the scales of the values of `pages` pages from `first` on, for all rows."""
+    def stage_value_scales(self, first: Any, pages: Any, last: Any) -> None:
+        """Keep the scales of the values of `pages` pages from `first` on, for all rows.
+
+        Those of the pages one block on, or of the `last` one, are asked for: a line a page that
+        `prefetch` leaves out.
+        """
         if self.value_scales is None:
             return
         with T.serial(0, pages) as p:
             place = [T.bind(self._page(first + p)), self.head]
             scales = self.product.load_scales(self.value_cache, place)
             T.buffer_store(self.value_scales, scales, [vector(p * PAGE_SIZE)])
+            following = T.bind(self._page(T.min(first + p + BLOCK_PAGES, last)))
+            for cache in (self.key_cache, self.value_cache):
+                prefetch(cache[following, self.head, int(cache.shape[-2]) - 1, 0], locality=2)
 
     def _words(self, cache: tirx.Buffer, index: Any, line: Any, word: Any) -> tirx.Expr:
         if self.stage is None:

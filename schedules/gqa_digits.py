@@ -3,7 +3,8 @@
 A row becomes integers with one factor, ``256 * high + low``, which loses next to nothing: an error
 of 2**-16 of the row's largest value. Both digits meet the codes in dot products of four bytes, and
 their sums in int32 are exact: as many instructions as products of bf16 take, no conversion of the
-cache, and half the bytes read.
+cache, and half the bytes read. Each digit has an accumulator of its own, so that words are loaded
+once for both.
 
 The instruction multiplies unsigned bytes with signed ones. Queries have signed digits, so codes of
 keys are raised by 128 on the way and the sums corrected; weights of the softmax are positive and
@@ -12,8 +13,7 @@ have unsigned digits, so codes of values are taken as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ MAX_HEAD_DIM = 256
 """So many products of 255 and 127, times 256, are an int32."""
 
 _DIGITS = 2
-_WORD_BYTES = 4
-_WORDS_A_VECTOR = LANES // _WORD_BYTES
+_PACKED = 4
+"""Vectors of integers that two vectors of digits hold."""
+
+_QUARTERS = [4 * (word % 4) + word // 4 for word in range(LANES)]
 _RAISED_BY = 128
 _SIGN_BITS = -0x7F7F7F80
 """The highest bit of each byte: flipped, signed bytes become unsigned ones 128 larger."""
@@ -63,19 +65,20 @@ class DigitProduct(Product):
         return "int8"
 
     @property
-    def integers(self) -> bool:
-        """See `Product`."""
-        return True
-
-    @property
     def multiplications(self) -> int:
         """See `Product`: one a digit."""
         return _DIGITS
 
+    @property
+    def accumulators(self) -> int:
+        """See `Product`: one a digit, the high one first."""
+        return _DIGITS
+
     def left_rows(self, rows: int, values: int, *, keys: bool) -> LeftRows:
         """See `Product`: the words of the high digits, then those of the low ones."""
+        words = -(-values // (_PACKED * LANES)) * LANES
         return LeftRows(
-            T.alloc_buffer((rows, _DIGITS * values // _WORD_BYTES), "int32"),
+            T.alloc_buffer((rows, _DIGITS * words), "int32"),
             keys,
             T.alloc_buffer((rows, LANES), "float32"),
             T.alloc_buffer((rows,), "int32") if keys else None,
@@ -85,48 +88,48 @@ class DigitProduct(Product):
         """See `Product`; values that meet values are not negative."""
         words = int(left.buffer.shape[1]) // _DIGITS
         assert left.factor is not None
-        largest = largest_magnitude(value[vector(0)] for value in values)
+        largest = largest_magnitude((v[vector(0)] for v in values), positive=not left.keys)
         levels = SIGNED_LEVELS if left.keys else UNSIGNED_LEVELS
         inverse = register(inverse_scale(largest, levels))
         factor = largest[vector(0)] * splat(T.float32(1 / levels))
         T.buffer_store(left.factor, factor, [row, vector(0)])
-        total = register(splat(T.int32(0)), "int32")
-        for v, value in enumerate(values):
+        integers = []
+        for value in values:
             rounded = value[vector(0)] * inverse[vector(0)] + splat(T.float32(ROUNDING_MAGIC))
-            number = register(T.reinterpret(_INTEGERS, rounded), "int32")
-            high, low = number[vector(0)], number[vector(0)]
-            if left.keys:  # low digits of 128 and more count as negative
-                high = high + splat(T.int32(128))
-                integer = low - splat(T.int32(ROUNDING_MAGIC_BITS))
-                T.buffer_store(total, total[vector(0)] + integer, [vector(0)])
-            for digit, part in enumerate((high >> splat(T.int32(8)), low)):
-                place = T.ramp(digit * words + v * _WORDS_A_VECTOR, 1, _WORDS_A_VECTOR)
-                four = T.reinterpret(f"int32x{_WORDS_A_VECTOR}", T.cast(part, f"int8x{LANES}"))
-                T.buffer_store(left.buffer, four, [row, place])
+            number = T.reinterpret(_INTEGERS, rounded) - splat(T.int32(ROUNDING_MAGIC_BITS))
+            integers.append(register(number, "int32"))
+        for first in range(0, len(values), _PACKED):
+            four = [v[vector(0)] for v in integers[first : first + _PACKED]]
+            four += [splat(T.int32(0))] * (_PACKED - len(four))
+            for digit, packed in enumerate(_digits_of(four, signed=left.keys)):
+                place = vector(digit * words + first // _PACKED * LANES)
+                T.buffer_store(left.buffer, packed, [row, place])
         if left.correction is not None:
+            total = register(integers[0][vector(0)], "int32")
+            for number in integers[1:]:
+                T.buffer_store(total, total[vector(0)] + number[vector(0)], [vector(0)])
             T.buffer_store(left.correction, _sum_of_lanes(total) * -_RAISED_BY, [row])
 
     def sums(self, rows: int, vectors: int) -> Accumulators:
         """See `Product`."""
-        return Accumulators(rows, vectors, "int32")
+        return Accumulators(rows, vectors * _DIGITS, "int32")
 
-    @contextmanager
-    def passes(self, sums: Accumulators) -> Iterator[Any]:
-        """See `Product`: over the high digits, then over the low ones."""
-        with T.serial(0, _DIGITS) as digit:
-            for _, bank in sums.banks:
-                with T.unroll(0, sums.bank_rows) as r:
-                    for j in range(int(bank.shape[1])):
-                        shifted = bank[r, j, vector(0)] << splat(T.int32(8))
-                        T.buffer_store(bank, shifted, [r, j, vector(0)])
-            yield digit
+    def clear(self, sums: Accumulators, left: LeftRows, row0: Any) -> None:
+        """See `Product`; low digits start at the row's correction."""
+        for first, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                start = T.int32(0)
+                if left.correction is not None:
+                    start = T.bind(left.correction[row0 + first + r])
+                for j in range(int(bank.shape[1])):
+                    is_low = j % _DIGITS
+                    T.buffer_store(bank, splat(start if is_low else T.int32(0)), [r, j, vector(0)])
 
     def multiply_add(
         self,
         sums: Accumulators,
         left: LeftRows,
         row0: Any,
-        turn: Any,
         word: Any,
         words: Sequence[tirx.Expr],
     ) -> None:
@@ -135,23 +138,66 @@ class DigitProduct(Product):
         if left.keys:
             for held in codes:
                 T.buffer_store(held, held[vector(0)] ^ splat(T.int32(_SIGN_BITS)), [vector(0)])
-        column = turn * (int(left.buffer.shape[1]) // _DIGITS) + word
+        low_words = int(left.buffer.shape[1]) // _DIGITS
         for first, bank in sums.banks:
             with T.unroll(0, sums.bank_rows) as r:
-                digits = splat(left.buffer[row0 + first + r, column])
-                for j, held in enumerate(codes):
-                    unsigned, signed = (
-                        (held[vector(0)], digits) if left.keys else (digits, held[vector(0)])
-                    )
-                    total = _dot(bank[r, j, vector(0)], unsigned, signed)
-                    T.buffer_store(bank, total, [r, j, vector(0)])
+                for digit in range(_DIGITS):
+                    digits = splat(left.buffer[row0 + first + r, digit * low_words + word])
+                    for j, held in enumerate(codes):
+                        place = [r, j * _DIGITS + digit, vector(0)]
+                        unsigned, signed = (
+                            (held[vector(0)], digits) if left.keys else (digits, held[vector(0)])
+                        )
+                        T.buffer_store(bank, _dot(bank[tuple(place)], unsigned, signed), place)
 
-    def result(self, total: tirx.Expr, left: LeftRows, row: Any) -> tirx.Expr:
+    def result(self, bank: tirx.Buffer, r: Any, j: int, left: LeftRows, row: Any) -> tirx.Expr:
         """See `Product`."""
         assert left.factor is not None
-        if left.correction is not None:
-            total = total + splat(left.correction[row])
+        high, low = (bank[r, j * _DIGITS + digit, vector(0)] for digit in range(_DIGITS))
+        total = (high << splat(T.int32(8))) + low
         return T.cast(total, _FLOATS) * left.factor[row, vector(0)]
+
+
+def _digits_of(four: Sequence[tirx.Expr], *, signed: bool) -> tuple[tirx.Expr, tirx.Expr]:
+    """Return high and low digits of four vectors of integers, in words of four neighbours.
+
+    Packing of vectors works in each quarter of them: what comes out is words by quarter, then by
+    vector, and a shuffle puts them in the order of the vectors.
+    """
+    name = "packssdw" if signed else "packusdw"
+    low_bytes = splat(T.int32(0x00FF00FF))
+    pairs = [register(_pack(name, "int16", *four[i : i + 2]), "int32") for i in (0, 2)]
+    low = [pair[vector(0)] & low_bytes for pair in pairs]
+    if signed:  # low digits of 128 and more count as negative
+        carried = [_as_pairs(pair[vector(0)], "int16") + _pairs(128, "int16") for pair in pairs]
+        high = [T.reinterpret(_INTEGERS, pair >> _pairs(8, "int16")) for pair in carried]
+    else:
+        high = [(pair[vector(0)] >> splat(T.int32(8))) & low_bytes for pair in pairs]
+    bytes_of = (
+        (_pack("packsswb" if signed else "packuswb", "int8", *high)),
+        (_pack("packuswb", "int8", *low)),
+    )
+    high_digits, low_digits = (tirx.Shuffle([words], _QUARTERS) for words in bytes_of)
+    return high_digits, low_digits
+
+
+def _pack(name: str, base: str, first: tirx.Expr, second: tirx.Expr) -> tirx.Expr:
+    """Halve the width of two vectors' numbers; all vectors are words of int32 to TVM."""
+    narrow = {"int16": 2, "int8": 4}[base]
+    wide = {"int16": "int32", "int8": "int16"}[base]
+    operands = [T.reinterpret(f"{wide}x{LANES * narrow // 2}", words) for words in (first, second)]
+    packed = T.call_llvm_pure_intrin(
+        f"{base}x{LANES * narrow}", f"llvm.x86.avx512.{name}.512", *operands
+    )
+    return T.reinterpret(_INTEGERS, packed)
+
+
+def _as_pairs(words: tirx.Expr, base: str) -> tirx.Expr:
+    return T.reinterpret(f"{base}x{2 * LANES}", words)
+
+
+def _pairs(value: int, base: str) -> tirx.Expr:
+    return T.broadcast(tirx.const(value, base), 2 * LANES)
 
 
 def _dot(total: tirx.Expr, unsigned: tirx.Expr, signed: tirx.Expr) -> tirx.Expr:

@@ -96,7 +96,6 @@ class FloatProduct(Product):
         sums: Accumulators,
         left: LeftRows,
         row0: Any,
-        turn: Any,
         word: Any,
         words: Sequence[tirx.Expr],
     ) -> None:

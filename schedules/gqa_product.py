@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as T
 
 from schedules.isa import Isa
 from schedules.kv_cache import LINE_BYTES, WORD_VALUES
-from schedules.registers import LANES, Accumulators, splat, vector
+from schedules.registers import LANES, Accumulators, splat, vector, zeros
 from tvm_vacc.limits import PAGE_SIZE
 
 
@@ -67,9 +67,9 @@ class Product(ABC):
         return 1
 
     @property
-    def integers(self) -> bool:
-        """Whether accumulators hold integers, of a scale of their own in each block."""
-        return False
+    def accumulators(self) -> int:
+        """Accumulators a sum; where they are several, they are of one block's own scale."""
+        return 1
 
     @property
     def staged(self) -> bool:
@@ -102,9 +102,12 @@ class Product(ABC):
         """Allocate accumulators."""
         return Accumulators(rows, vectors)
 
-    def passes(self, sums: Accumulators) -> AbstractContextManager[Any]:
-        """Return the context of a walk over the words; it may be run through several times."""
-        return nullcontext(0)
+    def clear(self, sums: Accumulators, left: LeftRows, row0: Any) -> None:
+        """Make `sums` those over no word, of the rows of `left` from `row0` on."""
+        for _, bank in sums.banks:
+            with T.unroll(0, sums.bank_rows) as r:
+                for j in range(int(bank.shape[1])):
+                    T.buffer_store(bank, zeros(), [r, j, vector(0)])
 
     @abstractmethod
     def multiply_add(
@@ -112,15 +115,14 @@ class Product(ABC):
         sums: Accumulators,
         left: LeftRows,
         row0: Any,
-        turn: Any,
         word: Any,
         words: Sequence[tirx.Expr],
     ) -> None:
-        """``sums[r, j] += left[row0 + r, word] . words[j]`` in the `turn` of `passes`."""
+        """``sums[r, j] += left[row0 + r, word] . words[j]``."""
 
-    def result(self, total: tirx.Expr, left: LeftRows, row: Any) -> tirx.Expr:
-        """Return what an accumulator of `row` stands for, in fp32."""
-        return total
+    def result(self, bank: tirx.Buffer, r: Any, j: int, left: LeftRows, row: Any) -> tirx.Expr:
+        """Return the `j`-th sum of row `r` of a bank, which is `row` of `left`, in fp32."""
+        return bank[r, j, vector(0)]
 
     def load_words(self, cache: tirx.Buffer, place: list[Any], word: Any) -> tirx.Expr:
         """Load sixteen words of a row of the cache from `word` on: int32, or fp32 values."""

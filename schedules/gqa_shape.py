@@ -50,17 +50,18 @@ class TileShape:
         return -(-self.tokens * self.token_rows // self.register_rows) * self.register_rows
 
 
-def tile_shape(group: int, head_dim: int, isa: Isa) -> TileShape:
+def tile_shape(group: int, head_dim: int, isa: Isa, accumulators: int = 1) -> TileShape:
     """Choose the register tile: up to four rows, and vectors for three quarters of the registers.
 
     Four by four needs eight loads for sixteen products; sixteen by one, seventeen, is a fifth
     slower on a Zen 4 core. Small groups put several tokens in a register tile in prefill, and
-    leave rows of it unused in decode, which waits for memory.
+    leave rows of it unused in decode, which waits for memory. A sum that takes several
+    `accumulators` takes as many of these vectors.
     """
-    accumulators = max(2, isa.registers * 3 // 4 * isa.lanes // PAGE_SIZE)
-    most_rows = min(accumulators, 4)
+    registers = max(2, isa.registers * 3 // 4 * isa.lanes // PAGE_SIZE)
+    most_rows = min(registers, 4)
     rows = max(most_rows if group < most_rows else 1, -(-group // -(-group // most_rows)))
-    vectors = accumulators // rows
+    vectors = registers // rows // accumulators
     token_rows = group if group < rows else -(-group // rows) * rows
     return TileShape(
         tokens=max(1, TILE_ROWS // token_rows),

@@ -27,7 +27,7 @@ from schedules.gqa_product import LeftRows
 from schedules.gqa_shape import BLOCK, BLOCK_PAGES, SEGMENT, TileShape
 from schedules.gqa_sums import LOWEST, Sums
 from schedules.hadamard import emit_hadamard, transform_size
-from schedules.registers import LANES, reduce_lanes, register, splat, vector, zeros
+from schedules.registers import reduce_lanes, register, splat, vector, zeros
 from schedules.softmax_math import exp2
 from tvm_vacc.limits import PAGE_SIZE
 
@@ -110,7 +110,7 @@ class Tile:
             seen = T.bind(_ceil_div(most, PAGE_SIZE))
             with T.If(step * self.shape.score_pages < seen), T.Then():
                 self._multiply_keys(row0, first, step, seen)
-        context.stage_value_scales(first, pages)
+        context.stage_value_scales(first, pages, self._last_page)
         with T.serial(0, self._padded_rows) as row:
             self._softmax(row, T.bind(self._limit(row, start)))
         context.stage_block(context.value_cache, first, pages)
@@ -135,6 +135,10 @@ class Tile:
     @property
     def _padded_rows(self) -> Any:
         return self.row_tiles * self.shape.register_rows
+
+    @property
+    def _last_page(self) -> Any:
+        return (self.args.seen(self.last_token) - 1) // PAGE_SIZE
 
     def _token(self, row: Any) -> Any:
         return T.min(self.args.first + row // self.shape.token_rows, self.last_token)
@@ -168,7 +172,7 @@ class Tile:
         shared = max(1, shape.score_pages * shape.register_rows // shape.token_rows)
         shared = min(shared, shape.score_pages)
         ahead = T.bind(row0 // shape.register_rows * shared % shape.score_pages)
-        last = T.bind((self.args.seen(self.last_token) - 1) // PAGE_SIZE)
+        last = T.bind(self._last_page)
         first_score = step * shape.score_pages
 
         def index(j: Any, step_page: Any = first_score) -> Any:
@@ -177,24 +181,18 @@ class Tile:
         indices = [index(j) for j in range(shape.score_pages)]
         prefetched = [index((ahead + i) % shape.score_pages) for i in range(shared)]
         sums = product.sums(shape.register_rows, shape.score_pages)
-        for _, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                for j in range(shape.score_pages):
-                    T.buffer_store(bank, tirx.const(0, f"{bank.dtype}x{LANES}"), [r, j, vector(0)])
-        with (
-            product.passes(sums) as turn,
-            T.serial(0, shape.head_dim // product.word_values) as word,
-        ):
+        product.clear(sums, self.query, row0)
+        with T.serial(0, shape.head_dim // product.word_values) as word:
             for page in prefetched:
                 context.prefetch(page, last, word)
             keys = [context.key_words(page, word) for page in indices]
-            product.multiply_add(sums, self.query, row0, turn, word, keys)
+            product.multiply_add(sums, self.query, row0, word, keys)
         scales = [register(context.key_scales(page)) for page in indices] if product.scaled else []
         for first_row, bank in sums.banks:
             with T.unroll(0, sums.bank_rows) as r:
                 for j in range(shape.score_pages):
                     row = row0 + first_row + r
-                    score = product.result(bank[r, j, vector(0)], self.query, row)
+                    score = product.result(bank, r, j, self.query, row)
                     if scales:
                         score = score * scales[j][vector(0)]
                     place = [row, vector((first_score + j) * PAGE_SIZE)]
@@ -245,25 +243,25 @@ class Tile:
         def old(row: Any, chunk: Any) -> tirx.Expr:
             return output[row, vector(chunk)] * self.rescale[row, vector(0)]
 
-        for first_row, bank in sums.banks:
-            with T.unroll(0, sums.bank_rows) as r:
-                for j, chunk in enumerate(chunks):
-                    start = old(row0 + first_row + r, chunk)
-                    if product.integers:
-                        start = tirx.const(0, f"{bank.dtype}x{LANES}")
-                    T.buffer_store(bank, start, [r, j, vector(0)])
-        with product.passes(sums) as turn, T.serial(0, _ceil_div(words, page_words)) as p:
+        separate = product.accumulators > 1
+        if separate:
+            product.clear(sums, self.weights, row0)
+        else:
+            for first_row, bank in sums.banks:
+                with T.unroll(0, sums.bank_rows) as r:
+                    for j, chunk in enumerate(chunks):
+                        T.buffer_store(bank, old(row0 + first_row + r, chunk), [r, j, vector(0)])
+        with T.serial(0, _ceil_div(words, page_words)) as p:
             whole = page_words if product.scaled else T.min(words - p * page_words, page_words)
             with T.serial(0, whole) as line:
                 values = [context.value_words(first + p, line, chunk) for chunk in chunks]
-                word = p * page_words + line
-                product.multiply_add(sums, self.weights, row0, turn, word, values)
+                product.multiply_add(sums, self.weights, row0, p * page_words + line, values)
         for first_row, bank in sums.banks:
             with T.unroll(0, sums.bank_rows) as r:
                 row = row0 + first_row + r
                 for j, chunk in enumerate(chunks):
-                    total = product.result(bank[r, j, vector(0)], self.weights, row)
-                    if product.integers:
+                    total = product.result(bank, r, j, self.weights, row)
+                    if separate:
                         total = total + old(row, chunk)
                     T.buffer_store(output, total, [row, vector(chunk)])
 
@@ -287,7 +285,7 @@ class Tile:
                     sums = product.sums(1, 1)
                     [(_, bank)] = sums.banks
                     T.buffer_store(bank, output[row, lanes], [0, 0, vector(0)])
-                    product.multiply_add(sums, self.weights, row, 0, word, [values])
+                    product.multiply_add(sums, self.weights, row, word, [values])
                     T.buffer_store(output, bank[0, 0, vector(0)], [row, lanes])
 
 

@@ -17,27 +17,33 @@ INT8_LEVELS = 127
 SMALLEST = 1e-30
 """Rows whose magnitudes are all smaller count as zeros: their inverse scale would overflow."""
 
-_FLOATS, _INTEGERS = f"float32x{LANES}", f"int32x{LANES}"
+_FLOATS, _INTEGERS, _UNSIGNED = (f"{base}x{LANES}" for base in ("float32", "int32", "uint32"))
 
 
-def largest_magnitude(values: Iterable[tirx.Expr]) -> tirx.Buffer:
+def largest_magnitude(values: Iterable[tirx.Expr], *, positive: bool = False) -> tirx.Buffer:
     """Return the largest magnitude of the vectors' lanes, in all lanes; NaN of infinities or NaN.
 
-    As integers, magnitudes order like the numbers, infinity above them and NaN above all.
+    As unsigned integers, magnitudes order like the numbers, infinity above them and NaN above all.
+
+    Args:
+        values: fp32 vectors.
+        positive: whether nothing but a NaN has a sign.
     """
 
     def magnitude(x: tirx.Expr) -> tirx.Expr:
-        return T.reinterpret(_INTEGERS, x) & splat(T.int32(MAGNITUDE_BITS))
+        bits = T.reinterpret(_UNSIGNED, x)
+        return bits if positive else bits & splat(T.uint32(MAGNITUDE_BITS))
 
     def larger(a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
-        return T.reinterpret(_FLOATS, T.max(magnitude(a), magnitude(b)))
+        bits = (T.reinterpret(_UNSIGNED, value) for value in (a, b))
+        return T.reinterpret(_FLOATS, T.max(*bits))
 
     first, *rest = values
-    largest = register(first)
+    largest = register(T.reinterpret(_FLOATS, magnitude(first)))
     for value in rest:
-        T.buffer_store(largest, larger(largest[vector(0)], value), [vector(0)])
+        T.buffer_store(largest, larger(largest[vector(0)], magnitude(value)), [vector(0)])
     largest = reduce_lanes(largest[vector(0)], larger)
-    bits = T.reinterpret(_INTEGERS, largest[vector(0)])
+    bits = T.reinterpret(_INTEGERS, largest[vector(0)]) & splat(T.int32(MAGNITUDE_BITS))
     finite = T.Select(bits < splat(T.int32(INFINITY_BITS)), bits, splat(T.int32(NAN_BITS)))
     T.buffer_store(largest, T.reinterpret(_FLOATS, finite), [vector(0)])
     return largest
