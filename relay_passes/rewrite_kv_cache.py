@@ -37,6 +37,9 @@ from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.ops.kv_append import kv_append
 from tvm_vacc.ops.kv_gather import kv_gather
 
+WIDE_DTYPE = "bfloat16"
+"""As many bytes as fp16, and the range of fp32."""
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -66,9 +69,12 @@ class RewriteKvCache:
 
     Attributes:
         dtype: of the caches: float32, float16, bfloat16 or int8.
+        promoted: layers whose keys or values `dtype` may have no numbers for; their caches are of
+            `WIDE_DTYPE`.
     """
 
     dtype: str = "float32"
+    promoted: tuple[int, ...] = ()
     name: str = "rewrite_kv_cache"
 
     def apply(self, module: ir.IRModule) -> PassResult:
@@ -98,7 +104,14 @@ class RewriteKvCache:
             bound[batch] = tirx.IntImm("int64", 1)
         main = _with_parameter(main, paging.page_table).bind_symbolic_vars(bound)
         layers = _layers(main)
-        return PassResult(replace_main(module, self._paged(main, layers, paging)), len(layers))
+        paged = replace_main(module, self._paged(main, layers, paging))
+        return PassResult(paged, len(layers), self._note())
+
+    def _note(self) -> str:
+        if not self.promoted:
+            return ""
+        layers = ", ".join(map(str, self.promoted))
+        return f"layers {layers} in {WIDE_DTYPE}, whose keys or values may overflow {self.dtype}"
 
     def _odd_width(self, layer: _Layer) -> bool:
         _, kv_heads, _, head_dim = (static(dim) for dim in shape_of(layer.past_key))
@@ -109,12 +122,13 @@ class RewriteKvCache:
         pools: dict[relax.Var, relax.Var] = {}
         for i, layer in enumerate(layers):
             _, kv_heads, _, head_dim = shape_of(layer.past_key)
+            dtype = WIDE_DTYPE if i in self.promoted else self.dtype
             for part, param, layout in (
                 ("key", layer.past_key, key_cache_shape),
                 ("value", layer.past_value, value_cache_shape),
             ):
-                shape = layout(pages, int(kv_heads), int(head_dim), self.dtype)
-                ty = relax.TensorType(shape, self.dtype)
+                shape = layout(pages, int(kv_heads), int(head_dim), dtype)
+                ty = relax.TensorType(shape, dtype)
                 pools[param] = relax.Var(f"cache.{i}.{part}", ty)
         num_input = int(main.attrs[NUM_INPUT])
         inputs, weights = list(main.params)[:num_input], list(main.params)[num_input:-1]

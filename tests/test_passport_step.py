@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import tvm_vacc
 from tests.frontend.glm_factory import load_oracle, make_glm_checkpoint
@@ -257,11 +258,44 @@ def test_an_illegal_instruction_is_noted_and_any_other_crash_is_an_error(
     assert "lacks an instruction" in passport.note
 
 
+@pytest.mark.parametrize("part", ["k_proj", "v_proj"])
+def test_layers_that_overflow_fp16_are_promoted_and_named(
+    tvmc: Tvmc,  # noqa: F811
+    checkpoint: Path,
+    tmp_path: Path,
+    part: str,
+) -> None:
+    """One dimension of the last layer's heads, which does not turn, is 100,000 at all positions."""
+    large = shutil.copytree(checkpoint, tmp_path / "large")
+    weights = load_file(large / "model.safetensors")
+    weights[f"model.layers.1.self_attn.{part}.bias"][20] = 1e5
+    if part == "v_proj":  # what it adds to every token must not drown the rest
+        weights["model.layers.1.self_attn.o_proj.weight"][:, 20] = 0
+        weights["model.layers.1.self_attn.o_proj.weight"][:, 32 + 20] = 0
+    save_file(weights, large / "model.safetensors")
+    artefact = tvm_vacc.compile(config_of(large, tmp_path))
+    manifest = read_manifest(artefact / "manifest.json")
+    assert [cache.dtype for cache in manifest.caches] == ["float16"] * 2 + ["bfloat16"] * 2
+    passport = passport_of(artefact)
+    assert passport.promoted == (1,)
+    assert passport.accuracy is not None
+    assert passport.accuracy.kl_mean < 5e-3  # bf16 rounds the large dimension, and it alone
+    reports = {report.name: report.note for report in manifest.passes}
+    assert reports["rewrite_kv_cache"] == (
+        "layers 1 in bfloat16, whose keys or values may overflow float16"
+    )
+    code, out, _ = tvmc("inspect", artefact)
+    assert code == 0
+    assert "float16; layers 1 bfloat16, " in out
+    assert "KV cache of layers 1: keys or values near the end of fp16" in out
+
+
 def test_keys_near_the_end_of_fp16_are_a_warning(artefact: Path) -> None:
+    manifest = read_manifest(artefact / "manifest.json")
     accuracy = passport_of(artefact).accuracy
     assert accuracy is not None
     first, *others = accuracy.layers
     near = dataclasses.replace(first.decode, key=40_000.0)
     layers = (*others, dataclasses.replace(first, decode=near))
     with pytest.warns(VaccWarning, match=r"keys or values of layers 1 come within"):
-        passport_step._warn_of_fp16(dataclasses.replace(accuracy, layers=layers), "glm")
+        passport_step._warn_of_fp16(dataclasses.replace(accuracy, layers=layers), manifest)

@@ -25,7 +25,7 @@ from tvm_vacc.model_entry import Model, open_model
 from tvm_vacc.model_format import GRAPH_FORMATS, graph_options, guess_format
 from tvm_vacc.packaging import copy_text_files, make_manifest
 from tvm_vacc.pass_names import check_pass_names
-from tvm_vacc.passport_step import make_passport
+from tvm_vacc.passport_step import make_passport, promoted_layers
 from tvm_vacc.pipeline import (
     Step,
     chosen,
@@ -111,7 +111,8 @@ def compile(
         cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
         model = open_model(options, cache, report)
         options = with_stored_codes(options, model.stored)
-        steps = steps_of(model, options, tvm_target, build, watch)
+        promoted = _promoted(model, options, cache, report) if passport else ()
+        steps = steps_of(model, options, tvm_target, build, watch, promoted)
         built = make_build(
             model.read,
             steps,
@@ -159,20 +160,35 @@ def steps_of(
     target: tvm.target.Target,
     build: BuildOptions,
     watch: BuildWatch,
+    promoted: tuple[int, ...] = (),
 ) -> tuple[Step, ...]:
-    """Return the passes that a model goes through, as the user wants them.
+    """Return the passes that a model goes through, as the user wants them; see `glm_pipeline`.
 
     Raises:
         ConfigError: a pass is named that there is not, or that cannot be left out.
     """
-    steps = passes_of(model, options, target)
+    steps = passes_of(model, options, target, promoted)
     named = (*build.disabled, *watch.print_before, *watch.print_after)
     check_pass_names(steps, named, target)
     return chosen(steps, build.opt_level, build.disabled)
 
 
-def passes_of(model: Model, options: CompileOptions, target: tvm.target.Target) -> tuple[Step, ...]:
-    """Return the passes that a model goes through."""
+def _promoted(
+    model: Model, options: CompileOptions, cache: Cache, report: Report
+) -> tuple[int, ...]:
+    """Return the layers of a language model whose KV cache must have a wider range than fp16."""
+    if model.lengths is None:
+        return ()
+    return promoted_layers(options, model.lengths[1], cache, report)
+
+
+def passes_of(
+    model: Model,
+    options: CompileOptions,
+    target: tvm.target.Target,
+    promoted: tuple[int, ...] = (),
+) -> tuple[Step, ...]:
+    """Return the passes that a model goes through; see `glm_pipeline` for `promoted`."""
     linears = linear_dtype(options.relax_dtype, options.products, target)
     if model.spec is None or model.lengths is None:
         return graph_pipeline(
@@ -189,6 +205,7 @@ def passes_of(model: Model, options: CompileOptions, target: tvm.target.Target) 
         products=options.products,
         linears=linears,
         stored=stored_matrices(model.stored),
+        promoted=promoted,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from tvm_vacc.child_process import ChildEndedError
 from tvm_vacc.config import CompileOptions
 from tvm_vacc.errors import ArtifactError, CheckpointError, VaccWarning
 from tvm_vacc.frontend.checkpoint import Checkpoint, open_checkpoint
+from tvm_vacc.passport.measure import FP16_MAX
 from tvm_vacc.passport.processes import ACCURACY, run_measure, run_reference
-from tvm_vacc.passport.reference_files import LOGITS, hidden_file
+from tvm_vacc.passport.reference_files import LOGITS, hidden_file, ranges_file, read_ranges
 from tvm_vacc.passport.yardstick import (
     YARDSTICK_FILE,
     Predictions,
@@ -30,7 +33,6 @@ from tvm_vacc.runtime.tokenizer import TOKENIZER_FILE, Tokenizer
 from tvm_vacc.safe_io import sha256_file
 
 _RESULT = "accuracy.json"
-_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 def why_no_passport(options: CompileOptions) -> str:
@@ -74,20 +76,9 @@ def make_passport(
     wanted = options.accuracy
     if wanted is None or why_no_passport(options):
         return None
-    checkpoint = open_checkpoint(options.checkpoint)
-    count = min(wanted.tokens, manifest.context)
-    text = read_yardstick_text(wanted.text, Tokenizer.from_directory(checkpoint.path), count)
-    if max(text.tokens) >= checkpoint.spec.vocab:
-        raise CheckpointError(
-            f"{checkpoint.path / TOKENIZER_FILE}: makes token {max(text.tokens)}, the model has "
-            f"{checkpoint.spec.vocab}",
-            "put the model's own tokenizer there",
-        )
+    checkpoint, text = _yardstick(options, manifest.context)
     key = _reference_key(checkpoint, text)
-    waiting = Progress("reference", 0, 1, "bytes", "waiting for another compile that makes it")
-    with cache.piece(REFERENCE, key, waiting=lambda: report(waiting)) as piece:
-        if not piece.is_ready:
-            _make_reference(checkpoint, text, piece, report)
+    with _reference(checkpoint, text, key, cache, report) as piece:
         place = piece.place(YARDSTICK_FILE, writer.directory / YARDSTICK_FILE)
         writer.adopt(YARDSTICK_FILE, place)
         note = _why_not_here(manifest)
@@ -100,8 +91,8 @@ def make_passport(
                     problem = f"{manifest.name}: running it ended by {ended}"
                     raise ArtifactError(problem, "please report it") from ended
                 note = "this machine's processor lacks an instruction of the target's"
-    if accuracy is not None and manifest.caches[0].dtype == "float16":
-        _warn_of_fp16(accuracy, manifest.name)
+    if accuracy is not None:
+        _warn_of_fp16(accuracy, manifest)
     predictions = Predictions.load(writer.directory / YARDSTICK_FILE)
     return Passport(
         text=text.name,
@@ -111,7 +102,62 @@ def make_passport(
         tolerance=wanted.tolerance,
         accuracy=accuracy,
         note=note,
+        promoted=tuple(
+            layer
+            for layer, cache in enumerate(manifest.caches[::2])
+            if cache.dtype not in (options.relax_dtype, "int8")
+        ),
     )
+
+
+def promoted_layers(
+    options: CompileOptions, context: int, cache: Cache, report: Report
+) -> tuple[int, ...]:
+    """Return the layers whose keys or values may overflow a cache of fp16.
+
+    Those are the ones that come within a factor of two of its end on the yardstick text, in the
+    reference. None where the cache is of another type, or `why_no_passport` says why nothing is
+    measured.
+
+    Raises:
+        VaccError: see `make_passport`.
+    """
+    quantization = options.quantization
+    has_codes = quantization is not None and quantization.kv8
+    if options.relax_dtype != "float16" or has_codes or why_no_passport(options):
+        return ()
+    checkpoint, text = _yardstick(options, context)
+    with _reference(checkpoint, text, _reference_key(checkpoint, text), cache, report) as piece:
+        largest = read_ranges(piece.directory, checkpoint.spec.layers).max(axis=1)
+    return tuple(np.flatnonzero(largest > FP16_MAX / 2).tolist())
+
+
+def _yardstick(options: CompileOptions, context: int) -> tuple[Checkpoint, Text]:
+    """Return the checkpoint and the text that it is measured on."""
+    wanted = options.accuracy
+    assert wanted is not None
+    checkpoint = open_checkpoint(options.checkpoint)
+    count = min(wanted.tokens, context)
+    text = read_yardstick_text(wanted.text, Tokenizer.from_directory(checkpoint.path), count)
+    if max(text.tokens) >= checkpoint.spec.vocab:
+        raise CheckpointError(
+            f"{checkpoint.path / TOKENIZER_FILE}: makes token {max(text.tokens)}, the model has "
+            f"{checkpoint.spec.vocab}",
+            "put the model's own tokenizer there",
+        )
+    return checkpoint, text
+
+
+@contextmanager
+def _reference(
+    checkpoint: Checkpoint, text: Text, key: Key, cache: Cache, report: Report
+) -> Iterator[Piece]:
+    """Lend what the reference predicts, made where the cache does not have it."""
+    waiting = Progress("reference", 0, 1, "bytes", "waiting for another compile that makes it")
+    with cache.piece(REFERENCE, key, waiting=lambda: report(waiting)) as piece:
+        if not piece.is_ready:
+            _make_reference(checkpoint, text, piece, report)
+        yield piece
 
 
 def _make_reference(checkpoint: Checkpoint, text: Text, piece: Piece, report: Report) -> None:
@@ -122,7 +168,8 @@ def _make_reference(checkpoint: Checkpoint, text: Text, piece: Piece, report: Re
         problem = f"{checkpoint.path}: the reference run ended by {ended}"
         raise CheckpointError(problem, "please report it; --no-passport leaves it out") from ended
     layers = range(checkpoint.spec.layers)
-    _finish(piece, [YARDSTICK_FILE, LOGITS, *map(hidden_file, layers)])
+    of_layers = [*map(hidden_file, layers), *map(ranges_file, layers)]
+    _finish(piece, [YARDSTICK_FILE, LOGITS, *of_layers])
 
 
 def _measure(
@@ -156,6 +203,7 @@ def _reference_key(checkpoint: Checkpoint, text: Text) -> Key:
         {
             "config": digest_of(checkpoint.spec.to_json()),
             "text": digest_of([text.tokens, text.prefix]),
+            "files": digest_of([LOGITS, hidden_file(0), ranges_file(0)]),
             **tensor_parts(checkpoint.tensors),
             **tensor_parts({f"{name} scales": c.scales for name, c in checkpoint.stored.items()}),
             **tool_parts("numpy", "torch", "transformers"),
@@ -170,18 +218,19 @@ def _why_not_here(manifest: Manifest) -> str:
     return manifest.processor.why_not_here()
 
 
-def _warn_of_fp16(accuracy: Accuracy, name: str) -> None:
+def _warn_of_fp16(accuracy: Accuracy, manifest: Manifest) -> None:
     near = [
         str(index)
         for index, layer in enumerate(accuracy.layers)
         for step in [layer.prefill, layer.decode]
-        if max(step.key, step.value) > _FP16_MAX / 2
+        if manifest.caches[2 * index].dtype == "float16"
+        and max(step.key, step.value) > FP16_MAX / 2
     ]
     if near:
         layers = ", ".join(dict.fromkeys(near))
         warnings.warn(
-            f"{name}: keys or values of layers {layers} come within a factor of two of where fp16 "
-            "ends; other texts may overflow: compile with backend.dtype: bf16",
+            f"{manifest.name}: keys or values of layers {layers} come within a factor of two of "
+            "where fp16 ends; other texts may overflow: compile with backend.dtype: bf16",
             VaccWarning,
             stacklevel=2,
         )

@@ -67,6 +67,7 @@ def glm_pipeline(
     products: str = "bf16",
     linears: str = "",
     stored: tuple[StoredMatrix, ...] = (),
+    promoted: tuple[int, ...] = (),
 ) -> tuple[Step, ...]:
     """Return the passes of a GLM.
 
@@ -78,6 +79,7 @@ def glm_pipeline(
         products: what 16-bit weights and caches are multiplied in, `bf16` or `fp32`.
         linears: what weights of linears that are not quantised are stored as, if not as `dtype`.
         stored: the matrices whose codes the checkpoint holds.
+        promoted: layers whose KV cache needs a wider range than `dtype` has.
     """
     counts = _linears(layers, head=True)
     kv_dtype = "int8" if quantization is not None and quantization.kv8 else dtype
@@ -89,7 +91,7 @@ def glm_pipeline(
         Step(FuseSwiglu(), (layers,), optional=True),
         Step(FuseLinear(), counts),
         Step(FuseEmbedding(), _ONCE, optional=True),
-        Step(RewriteKvCache(kv_dtype), (layers,)),
+        Step(RewriteKvCache(kv_dtype, promoted), (layers,)),
         Step(FuseGqaAttention(products), (layers,)),
         Step(FindPositions()),
         Step(CancelTransposes()),

@@ -95,6 +95,8 @@ class Passport:
         tolerance: share by which a replay may be worse than what is stated.
         accuracy: what was measured; None where the artefact cannot run on the machine that made it.
         note: why it was not measured; empty where it was.
+        promoted: layers whose KV cache has a wider range than the rest: their keys or values come
+            near the end of fp16 in the reference, or pass it.
     """
 
     text: str
@@ -104,3 +106,4 @@ class Passport:
     tolerance: NotNegative
     accuracy: Accuracy | None
     note: str = ""
+    promoted: tuple[int, ...] = ()

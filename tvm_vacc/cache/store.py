@@ -173,10 +173,11 @@ class Cache:
                 stack.enter_context(file_lock(lock, wait=True))
             fresh = fresh or ("" if self._reuse else "told not to reuse anything")
             files, damage = (None, "") if fresh else _checked_files(final, checked)
+            if label not in self._now:  # what is lent twice in one compile is explained once
+                previous = self._last_parts().get(label)
+                reason = fresh or damage
+                self.explanations.append(explain(label, key, previous, files is not None, reason))
             self._now[label] = dict(key.parts)
-            previous = self._last_parts().get(label)
-            reason = fresh or damage
-            self.explanations.append(explain(label, key, previous, files is not None, reason))
             if files is not None:
                 os.utime(final)  # the time of its last use
                 yield Piece(final, True, files, final)

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.artifact.passport import Accuracy, Largest, LayerAccuracy, Replay
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.passport.divergence import (
@@ -71,24 +72,24 @@ def measure(
             layers.take(start, len(logits))
             scores.add(start, logits)
             told(start + len(logits), len(predictions.tokens))
-    if model.manifest.caches[0].dtype == "float16":
-        _require_fp16(layers.largest.max(0)[:, 1:], model.manifest.name)
+    _require_fp16(layers.largest.max(0)[:, 1:], model.manifest)
     made = scores.replay(model.manifest.name)
     kl = np.array(scores.kl)
     return Accuracy(float(kl.mean()), float(np.quantile(kl, 0.99)), made, layers.accuracy())
 
 
-def _require_fp16(largest_L2: np.ndarray, where: str) -> None:
-    """Refuse keys and values that fp16 has no numbers for.
+def _require_fp16(largest_L2: np.ndarray, manifest: Manifest) -> None:
+    """Refuse keys and values that caches of fp16 have no numbers for.
 
     Raises:
         ArtifactError: names the layers: those before anything else is no number any more.
     """
+    is_fp16_L = np.array([cache.dtype == "float16" for cache in manifest.caches[::2]])
     for what, largest in zip(("keys", "values"), largest_L2.T, strict=True):
-        beyond = np.flatnonzero(largest > FP16_MAX)
+        beyond = np.flatnonzero(is_fp16_L & (largest > FP16_MAX))
         if len(beyond):
             raise ArtifactError(
-                f"{where}: the {what} of layers {', '.join(map(str, beyond))} reach "
+                f"{manifest.name}: the {what} of layers {', '.join(map(str, beyond))} reach "
                 f"{largest[beyond].max():g}, a cache of fp16 ends at {FP16_MAX:g}",
                 "compile with backend.dtype: bf16",
             )

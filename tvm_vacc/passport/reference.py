@@ -11,10 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers.models.glm.modeling_glm import GlmDecoderLayer
 
 from tvm_vacc.frontend.checkpoint import Checkpoint
+from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.passport.divergence import log_softmax
-from tvm_vacc.passport.reference_files import LOGITS, hidden_file, map_array, write_array
+from tvm_vacc.passport.reference_files import (
+    LOGITS,
+    hidden_file,
+    map_array,
+    ranges_file,
+    write_array,
+)
 from tvm_vacc.passport.yardstick import YARDSTICK_FILE, Predictions, top_tokens
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.reference.layered import HEAD, LayeredGlm
@@ -23,13 +32,13 @@ from tvm_vacc.reference.layered import HEAD, LayeredGlm
 def make_reference(
     checkpoint: Checkpoint, tokens: list[int], first: int, directory: Path, report: Report
 ) -> None:
-    """Write `LOGITS`, the `hidden_file` of each layer, and `YARDSTICK_FILE` to `directory`.
+    """Write `LOGITS`, `YARDSTICK_FILE`, and of each layer `hidden_file` and `ranges_file`.
 
     Args:
         checkpoint: the model.
         tokens: the yardstick.
         first: the first position that is scored.
-        directory: may hold what an earlier run of the same arguments has finished.
+        directory: where to; may hold what an earlier run of the same arguments has finished.
         report: takes the progress, in bytes of weights.
 
     Raises:
@@ -44,13 +53,35 @@ def make_reference(
         if is_done := path.exists():
             hidden = torch.from_numpy(np.array(map_array(path)))[None]
         else:
-            hidden = glm.run(glm.layer(index), glm.embed(ids) if hidden is None else hidden)
+            layer = glm.layer(index)
+            seen = _see_keys_and_values(layer)
+            hidden = glm.run(layer, glm.embed(ids) if hidden is None else hidden)
+            write_array(directory / ranges_file(index), _ranges(*seen, glm.spec))
             write_array(path, hidden[0].numpy())
         progress.layer(index, skipped=is_done)
     assert hidden is not None
     _write_logits(glm, glm.final_norm(hidden)[0], directory / LOGITS)
     _predictions(tokens, first, directory / LOGITS).save(directory / YARDSTICK_FILE)
     progress.end()
+
+
+def _see_keys_and_values(layer: GlmDecoderLayer) -> tuple[list[Tensor], list[Tensor]]:
+    """Return two lists, which a run of `layer` appends its keys and its values to."""
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    attention = layer.self_attn
+    for linear, seen in ((attention.k_proj, keys), (attention.v_proj, values)):
+        linear.register_forward_hook(lambda _module, _inputs, made, seen=seen: seen.append(made))
+    return keys, values
+
+
+def _ranges(keys: list[Tensor], values: list[Tensor], spec: ModelSpec) -> np.ndarray:
+    """Return the largest key and value, as `ranges_file` holds them."""
+    key = torch.cat(keys).unflatten(-1, (spec.kv_heads, spec.head_dim))
+    pairs = key[..., : spec.rotary_dim].unflatten(-1, (-1, 2)).norm(dim=-1)
+    still = key[..., spec.rotary_dim :].abs()
+    largest_key = max(float(part.max()) for part in (pairs, still) if part.numel())
+    return np.array([largest_key, float(torch.cat(values).abs().max())], np.float32)
 
 
 def _write_logits(glm: LayeredGlm, normalised: torch.Tensor, path: Path) -> None:

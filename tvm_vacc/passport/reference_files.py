@@ -39,6 +39,19 @@ class ReferenceFiles:
         )
 
 
+def ranges_file(layer: int) -> str:
+    """Return the name of the file of a layer's largest key and value, ``[2]`` fp32.
+
+    Of a pair that turns with the position its norm counts: the largest that any position makes.
+    """
+    return f"ranges.{layer:04}.npy"
+
+
+def read_ranges(directory: Path, layers: int) -> np.ndarray:
+    """Return the largest key and value of every layer, ``[layers, 2]`` fp32."""
+    return np.stack([map_array(directory / ranges_file(layer)) for layer in range(layers)])
+
+
 def map_array(path: Path) -> np.ndarray:
     """Map an .npy file read-only."""
     found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -27,6 +27,9 @@ def print_passport(passport: Passport) -> None:
             "perplexity": f"{accuracy.replay.perplexity:.4f}, of the reference "
             f"{passport.reference_perplexity:.4f}",
         }
+    if passport.promoted:
+        layers = ", ".join(map(str, passport.promoted))
+        facts["promoted"] = f"KV cache of layers {layers}: keys or values near the end of fp16"
     print_facts(facts)
 
 

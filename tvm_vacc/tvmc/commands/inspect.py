@@ -118,7 +118,12 @@ def _kv_cache(manifest: Manifest) -> str | None:
         NUMPY_DTYPES[cache.dtype].itemsize * prod(int(dim) for dim in cache.shape[1:])
         for cache in manifest.caches
     )
-    return f"{manifest.caches[0].dtype}, {decimal(nbytes // manifest.page_size)} a token"
+    layers: dict[str, list[int]] = {}
+    for layer, cache in enumerate(manifest.caches[::2]):
+        layers.setdefault(cache.dtype, []).append(layer)
+    usual, *others = sorted(layers, key=lambda dtype: -len(layers[dtype]))
+    named = [f"; layers {', '.join(map(str, layers[dtype]))} {dtype}" for dtype in others]
+    return f"{usual}{''.join(named)}, {decimal(nbytes // manifest.page_size)} a token"
 
 
 def _describe(tensors: tuple[TensorSpec, ...]) -> str | None:
