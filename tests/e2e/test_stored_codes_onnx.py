@@ -15,6 +15,7 @@ from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
 
@@ -298,3 +299,30 @@ def test_dynamic_quantize_matmul(with_bias: bool, tmp_path: Path) -> None:
     for x in (rng.standard_normal((5, IN), dtype=np.float32), np.zeros((2, IN), np.float32)):
         want = answers(path, x)
         assert np.abs(graph.run({"x": x})["y"] - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_quantize_dynamic_runs_in_integers(per_channel: bool, tmp_path: Path) -> None:
+    """Two linears on one input share their codes there."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.standard_normal((inputs, outputs)).astype(np.float32) / inputs**0.5
+        for name, inputs, outputs in (("w1", IN, HIDDEN), ("w2", IN, HIDDEN), ("w3", HIDDEN, OUT))
+    }
+    weights["bias"] = rng.standard_normal(HIDDEN).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"]),
+        helper.make_node("Add", ["a", "bias"], ["b"]),
+        helper.make_node("MatMul", ["x", "w2"], ["c"]),
+        helper.make_node("Mul", ["b", "c"], ["d"]),
+        helper.make_node("MatMul", ["d", "w3"], ["y"]),
+    ]
+    floats = save(tmp_path / "floats.onnx", nodes, weights, (IN, OUT))
+    path = tmp_path / "m.onnx"
+    quantize_dynamic(floats, path, weight_type=QuantType.QInt8, per_channel=per_channel)
+    assert "MatMulInteger" in {node.op_type for node in onnx.load(path).graph.node}
+    graph = compiled(path)
+    assert set(storage(graph)) == {("w8a8", "stored", 0)}
+    x = rng.standard_normal((5, IN), dtype=np.float32)
+    want = answers(path, x)
+    assert np.abs(graph.run({"x": x})["y"] - want).max() <= 1e-2 * np.abs(want).max()

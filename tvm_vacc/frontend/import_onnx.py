@@ -20,6 +20,7 @@ from tvm import ir
 
 from tvm_vacc.frontend.bind_shapes import bind_shapes
 from tvm_vacc.frontend.expand_functions import expand_functions
+from tvm_vacc.frontend.join_dynamic_quantization import join_dynamic_quantization
 from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_control_flow import CONTROL_FLOW, IF
 from tvm_vacc.frontend.onnx_converters import converter_map
@@ -87,6 +88,7 @@ def import_onnx(
     """
     path = Path(path)
     model = load_onnx(path)
+    join_dynamic_quantization(model)
     weights = external_tensors(model, path)
     bind_shapes(model.graph, input_shapes or {}, path)
     model = expand_functions(model, _kept_operators())
