@@ -19,6 +19,7 @@ from schedules.isa import Isa
 from schedules.parallel import for_each_where
 from schedules.prefetch import prefetch
 from schedules.quantize_activations import LINE, QuantizedActivations
+from schedules.sums import Sums
 from schedules.vector_math import widen
 
 BLOCK = 32
@@ -87,7 +88,7 @@ class IntegerLinear(ABC):
         """Allocate the sums of one panel, ``[.., 32]``; the nest sets them to zero."""
 
     @abstractmethod
-    def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
+    def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit ``sums += x W`` for a tile and `vectors` registers of channels from `channel`."""
 
     def prefetch(self, block: Any, step: Any) -> None:
@@ -102,7 +103,7 @@ class IntegerLinear(ABC):
             prefetch(self.weight[block, step + PREFETCH_STEPS, line], locality=1)
 
     @abstractmethod
-    def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
+    def finished(self, sums: Sums, token: Any, first: Any, channel: Any, column: Any) -> Any:
         """Return the fp32 results at `token` of the panel of tokens that starts at `first`."""
 
     def emit(self, tokens: Any) -> None:
@@ -111,44 +112,52 @@ class IntegerLinear(ABC):
         # At least one: where the other branch is left with no row, TVM would divide by zero.
         panels = T.max(T.ceildiv(rows, PANEL_ROWS), 1)
         tasks = -(-self.out_features // BLOCK) * panels
-        products = self.in_features * self.out_features
 
         def one_task(task: Any) -> None:
             start = T.bind(task % panels * PANEL_ROWS)
             count = T.bind(T.min(rows - start, PANEL_ROWS))
             self._task(T.bind(task // panels), start, count)
 
+        for_each_where(self.worth_a_launch(rows), tasks, one_task)
+
+    def worth_a_launch(self, rows: Any) -> Any:
+        """Return whether `rows` are enough work for several threads: True, or an expression."""
+        products = self.in_features * self.out_features
         if products >= PARALLEL_PRODUCTS:
-            for_each_where(True, tasks, one_task)
-        else:
-            # Bound, or a pass of TVM solves the condition for each access below it.
-            for_each_where(T.bind(rows * products >= PARALLEL_PRODUCTS), tasks, one_task)
+            return True
+        # Bound, or a pass of TVM solves the condition for each access below it.
+        return T.bind(rows * products >= PARALLEL_PRODUCTS)
 
     def _task(self, block: Any, start: Any, count: Any) -> None:
         """Emit one block of channels times one panel of rows."""
         steps, lanes = int(self.weight.shape[1]), self.isa.lanes
-        sums = self.allocate_sums()
-        with T.serial(0, int(sums.shape[0])) as row, T.serial(0, BLOCK // lanes) as vector:
-            zero = tirx.const(0, f"{sums.dtype}x{lanes}")
-            T.buffer_store(sums, zero, [row, T.ramp(vector * lanes, 1, lanes)])
+        sums = Sums(self.allocate_sums())
+        rows, dtype = sums.buffer.shape[0], sums.buffer.dtype
+        with T.serial(0, int(rows)) as row, T.serial(0, BLOCK // lanes) as vector:
+            zero = tirx.const(0, f"{dtype}x{lanes}")
+            sums.store(zero, (row, T.ramp(vector * lanes, 1, lanes)))
         chunks = -(-steps // CHUNK)
         longest = -(-steps // (chunks * self.steps_a_unit)) * self.steps_a_unit
         with T.serial(0, chunks) as chunk:
             first = T.bind(chunk * longest)
             length = T.bind(T.min(longest, steps - first))
-            with T.serial(0, T.ceildiv(count, TILE_ROWS)) as tile:
-                row = T.bind(tile * TILE_ROWS)
-                size = T.bind(T.min(TILE_ROWS, count - row))
-                smaller = 0
-                for number in TILE_SIZES[self.x.planes - 1 :]:
-                    # Bound, or a pass of TVM solves the condition for each access below it.
-                    matches = T.bind(tirx.all(size > smaller, size <= number))
-                    smaller = number
-                    with T.If(matches), T.Then():
-                        self._tile(sums, Rows(start, row, number), Steps(block, first, length))
-        self._finish(sums, block, start, count)
+            self.add_products(sums, start, count, Steps(block, first, length))
+        self.finish(sums, block, start, count)
 
-    def _tile(self, sums: Any, rows: Rows, steps: Steps) -> None:
+    def add_products(self, sums: Sums, start: Any, count: Any, steps: Steps) -> None:
+        """Emit ``sums += x W`` for `count` rows from `start`, tile by tile."""
+        with T.serial(0, T.ceildiv(count, TILE_ROWS)) as tile:
+            row = T.bind(tile * TILE_ROWS)
+            size = T.bind(T.min(TILE_ROWS, count - row))
+            smaller = 0
+            for number in TILE_SIZES[self.x.planes - 1 :]:
+                # Bound, or a pass of TVM solves the condition for each access below it.
+                matches = T.bind(tirx.all(size > smaller, size <= number))
+                smaller = number
+                with T.If(matches), T.Then():
+                    self._tile(sums, Rows(start, row, number), steps)
+
+    def _tile(self, sums: Sums, rows: Rows, steps: Steps) -> None:
         """Emit one tile, its channels in as many parts as the registers demand."""
         vectors = BLOCK // self.isa.lanes
         while vectors * rows.count > self.isa.registers * 3 // 4:
@@ -157,8 +166,8 @@ class IntegerLinear(ABC):
         with T.serial(0, BLOCK // width) as part:
             self.multiply(sums, rows, steps, part * width, vectors)
 
-    def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
-        """Emit ``out`` of one panel: finished sums plus the bias."""
+    def finish(self, sums: Sums, block: Any, start: Any, count: Any) -> None:
+        """Emit ``out`` of one panel and block: finished sums plus the bias."""
         first = T.bind(start // self.x.planes)
         lanes = self.isa.lanes
 

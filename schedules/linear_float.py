@@ -28,12 +28,17 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from schedules.amx_nest import COLUMNS as AMX_COLUMNS
+from schedules.amx_nest import ROWS as AMX_ROWS
 from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
+from schedules.isa.amx import require_tiles
+from schedules.linear_bf16_amx import emit_tiles, fits_tiles
 from schedules.linear_bf16_tile import DotTile, products_in
 from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Rows, Steps, Tile
 from schedules.parallel import for_each_where
 from schedules.scratch import scratch
+from schedules.sums import Sums
 from schedules.vector_math import widen
 
 CHUNK_BYTES = 1 << 17
@@ -159,17 +164,28 @@ class _Linear:
         """Emit the copy of the activations, then all tasks, in parallel where there is much."""
         blocks, pairs, _, _ = (int(dim) for dim in self.tile.weight.shape)
         products = 2 * pairs * blocks * BLOCK
-        tasks = blocks * T.ceildiv(tokens, self.panel_rows)
+        in_amx = isinstance(self.tile, DotTile) and fits_tiles(pairs, self.tile.isa)
         # A tile may have more rows than there are tokens: what they hold does not matter.
-        rows = tokens + self.tile.sizes[-1]
-        stride = -(-pairs // ROW_PADDING) * ROW_PADDING + ROW_PADDING
-        packed = scratch((rows, stride), self.tile.pair_dtype)
-        for_each_where(
-            tokens * int(self.x.shape[1]) >= PARALLEL_VALUES,
-            tokens,
-            lambda token: self.tile.pack_row(packed, token, self.x),
-        )
+        rows = tokens + (AMX_ROWS if in_amx else self.tile.sizes[-1])
+        padded = -(-pairs // ROW_PADDING) * ROW_PADDING
+        packed = scratch((rows, padded + ROW_PADDING), self.tile.pair_dtype)
+
+        def pack(token: Any) -> None:
+            self.tile.pack_row(packed, token, self.x)
+            for pair in range(pairs, padded if in_amx else pairs):
+                T.buffer_store(packed, T.int32(0), [token, pair])
+
+        for_each_where(tokens * int(self.x.shape[1]) >= PARALLEL_VALUES, tokens, pack)
         large = True if products >= PARALLEL_PRODUCTS else tokens * products >= PARALLEL_PRODUCTS
+        if in_amx:
+
+            def finish(sums: Sums, part: Any, start: Any, count: Any) -> None:
+                self._finish(sums, T.bind(part * AMX_COLUMNS), AMX_COLUMNS, start, count)
+
+            require_tiles()
+            emit_tiles(packed, self.tile.weight, tokens, large, finish)
+            return
+        tasks = blocks * T.ceildiv(tokens, self.panel_rows)
         for_each_where(large, tasks, lambda task: self._task(packed, task, tokens))
 
     def _task(self, packed: Any, task: Any, tokens: Any) -> None:
@@ -191,7 +207,7 @@ class _Linear:
             first = T.bind(chunk * most)
             steps = Steps(block, first, T.bind(T.min(most, pairs - first)), most)
             self._chunk(sums, packed, start, count, steps)
-        self._finish(sums, block, start, count)
+        self._finish(sums, block * BLOCK, BLOCK, start, count)
 
     def _chunk(self, sums: Any, packed: Any, start: Any, count: Any, steps: Steps) -> None:
         """Emit the tiles of one chunk: full ones, and one of the next size for what remains."""
@@ -214,21 +230,22 @@ class _Linear:
                 rows = Rows(row, start + row, full)
                 self.tile.multiply(sums, packed, rows, steps, ahead=False)
 
-    def _finish(self, sums: Any, block: Any, start: Any, count: Any) -> None:
-        """Emit the outputs of one panel: the sums plus the bias."""
+    def _finish(self, sums: Any, first: Any, width: int, start: Any, count: Any) -> None:
+        """Emit outputs, sums plus bias: `count` rows from `start`, `width` columns from `first`."""
         isa, out_features = self.tile.isa, int(self.out.shape[1])
 
         def finish(row: Any, channel: Any) -> None:
             value = self.tile.result(sums, row, channel)
-            column = block * BLOCK + channel
+            column = first + channel
             if self.bias is not None:
                 value = value + widen(self.bias[column], isa)
             T.buffer_store(self.out, value, [start + row, column])
 
         with T.serial(0, count) as row:
             if out_features % BLOCK == 0:
-                with T.serial(0, BLOCK // isa.lanes) as vector:
+                with T.serial(0, width // isa.lanes) as vector:
                     finish(row, T.ramp(vector * isa.lanes, 1, isa.lanes))
             else:
-                with T.serial(0, T.min(BLOCK, out_features - block * BLOCK)) as channel:
+                # A part of the last block may lie beyond the end.
+                with T.serial(0, T.max(0, T.min(width, out_features - first))) as channel:
                     finish(row, channel)

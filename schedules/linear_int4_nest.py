@@ -12,6 +12,7 @@ from schedules.integer_linear import BLOCK, PANEL_ROWS, IntegerLinear, Rows, Ste
 from schedules.isa.vnni import dot_bytes
 from schedules.lanes import spread
 from schedules.scratch import scratch
+from schedules.sums import Sums
 from schedules.vector_math import widen
 
 STEP = 8
@@ -37,7 +38,7 @@ class Int4Linear(IntegerLinear):
         """Allocate a row of fp32 sums a token."""
         return scratch((PANEL_ROWS // PLANES, BLOCK), "float32")
 
-    def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
+    def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit ``sums += x W`` for a tile, a group after the other."""
         steps_a_group = self.x.group // STEP
         with T.serial(0, steps.length // steps_a_group) as index:
@@ -45,7 +46,7 @@ class Int4Linear(IntegerLinear):
             self.group(sums, rows, steps.block, group, channel, vectors)
 
     def group(
-        self, sums: Any, rows: Rows, block: Any, group: Any, channel: Any, vectors: int
+        self, sums: Sums, rows: Rows, block: Any, group: Any, channel: Any, vectors: int
     ) -> None:
         """Emit ``sums += scale * (x W)`` over one group."""
         lanes = self.isa.lanes
@@ -89,7 +90,7 @@ class Int4Linear(IntegerLinear):
         self.add_scaled(sums, rows, block, group, channel, values)
 
     def add_scaled(
-        self, sums: Any, rows: Rows, block: Any, group: Any, channel: Any, values: list[list[Any]]
+        self, sums: Sums, rows: Rows, block: Any, group: Any, channel: Any, values: list[list[Any]]
     ) -> None:
         """Emit ``sums += scale * values``, the int32 sums of one group by token and vector."""
         lanes = self.isa.lanes
@@ -101,9 +102,9 @@ class Int4Linear(IntegerLinear):
             for t, of_token in enumerate(values):
                 place = (rows.first // PLANES + t, at)
                 value = of_token[v].astype(f"float32x{lanes}")
-                T.buffer_store(sums, sums[place] + value * scale[every], place)
+                sums.store(sums[place] + value * scale[every], place)
 
-    def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
+    def finished(self, sums: Sums, token: Any, first: Any, channel: Any, column: Any) -> Any:
         """Return the sums, which the weights' scales are in, times the token's."""
         value = sums[token, channel]
         return value * spread(self.x.scales[first + token], value)

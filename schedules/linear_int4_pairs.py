@@ -20,6 +20,7 @@ from schedules.linear_int4_nest import OFFSET, PLANES, STEP, Int4Linear
 from schedules.parallel import for_each
 from schedules.quantize_activations import QuantizedActivations
 from schedules.scratch import scratch
+from schedules.sums import Sums
 
 PARTS = ((0, 2), (4, 6), (1, 3), (5, 7))
 """Which two values of a step stand in each four bits of 16, from the lowest on."""
@@ -64,7 +65,7 @@ class Int4PairsLinear(Int4Linear):
     pairs: Any = None
 
     def group(
-        self, sums: Any, rows: Rows, block: Any, group: Any, channel: Any, vectors: int
+        self, sums: Sums, rows: Rows, block: Any, group: Any, channel: Any, vectors: int
     ) -> None:
         """Emit ``sums += scale * (x W)`` over one group."""
         lanes = self.isa.lanes

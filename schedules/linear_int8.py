@@ -27,16 +27,18 @@ from schedules.integer_linear import (
     BLOCK,
     BYTES_A_STEP,
     PANEL_ROWS,
-    TILE_ROWS,
     IntegerLinear,
     Rows,
     Steps,
 )
 from schedules.isa import Isa
+from schedules.isa.amx import require_tiles
 from schedules.isa.vnni import dot_bytes
 from schedules.lanes import like, spread
+from schedules.linear_int8_amx import FEWEST_ROWS, emit_tiles, fits_tiles, spare_rows
 from schedules.quantize_activations import quantize_activations
 from schedules.scratch import scratch
+from schedules.sums import Sums
 
 STEP = BYTES_A_STEP // BLOCK
 """Values of `in` a step: those of one dot product."""
@@ -125,7 +127,7 @@ def linear_int8_kernel(
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
         planes = PLANES[activations]
         quantized = quantize_activations(
-            x, tokens, planes=planes, group=in_features, spare_rows=TILE_ROWS
+            x, tokens, planes=planes, group=in_features, spare_rows=spare_rows(isa)
         )
         Int8Linear(isa, in_features, out_features, quantized, weight, scale, bias, out).emit(tokens)
     return builder.get()
@@ -143,6 +145,18 @@ class Int8Linear(IntegerLinear):
     zero_point: Any = None
     weight_sums: Any = None
 
+    def emit(self, tokens: Any) -> None:
+        """Emit all tasks: in AMX tiles where the target has them and there are rows for it."""
+        if not fits_tiles(self.in_features, self.isa):
+            super().emit(tokens)
+            return
+        require_tiles()
+        with T.If(T.bind(tokens * self.x.planes >= FEWEST_ROWS)):
+            with T.Then():
+                emit_tiles(self, tokens)
+            with T.Else():
+                super().emit(tokens)
+
     @property
     def steps_a_unit(self) -> int:
         """One: a chunk may end anywhere."""
@@ -152,7 +166,7 @@ class Int8Linear(IntegerLinear):
         """Allocate ``[PANEL_ROWS, 32]`` int32."""
         return scratch((PANEL_ROWS, BLOCK), "int32")
 
-    def multiply(self, sums: Any, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
+    def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit the products of one tile, four values of `in` a step."""
         lanes = self.isa.lanes
         every, quads = T.ramp(0, 1, lanes), T.ramp(0, 1, STEP * lanes)
@@ -186,9 +200,9 @@ class Int8Linear(IntegerLinear):
                     T.buffer_store(total, product, [every])
         for totals_row, places_row in zip(totals, places, strict=True):
             for total, place in zip(totals_row, places_row, strict=True):
-                T.buffer_store(sums, total[every], place)
+                sums.store(total[every], place)
 
-    def finished(self, sums: Any, token: Any, first: Any, channel: Any, column: Any) -> Any:
+    def finished(self, sums: Sums, token: Any, first: Any, channel: Any, column: Any) -> Any:
         """Return the sums less what offset and zero point add to them, times both scales."""
         value = None
         for plane in range(self.x.planes):

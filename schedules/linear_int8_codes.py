@@ -15,9 +15,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.arguments import dimension, match_buffer
-from schedules.integer_linear import TILE_ROWS
 from schedules.isa import Isa
 from schedules.linear_int8 import LARGEST_IN, PACKED_DTYPE, Int8Linear, packed_shape
+from schedules.linear_int8_amx import spare_rows
 from schedules.quantize_activations import copy_codes
 
 CODES = ("int8", "uint8")
@@ -63,7 +63,7 @@ def linear_int8_codes_kernel(
         sums = match_buffer(handles["sums"], (out_features,), "int32")
         bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
-        codes = copy_codes(x, x_scale, tokens, spare_rows=TILE_ROWS)
+        codes = copy_codes(x, x_scale, tokens, spare_rows=spare_rows(isa))
         # Unsigned codes are multiplied less 128, and so is their zero point.
         zero_point = T.bind(x_zero_point[0] - (128 if x_dtype == "uint8" else 0))
         Int8Linear(

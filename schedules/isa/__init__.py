@@ -1,6 +1,7 @@
 """What a kernel may assume of the instruction set, read from the target and nothing else."""
 
 from schedules.isa.features import (
+    AMX,
     AVX2,
     AVX2_VNNI,
     AVX512,
@@ -18,6 +19,7 @@ from schedules.isa.features import (
 )
 
 __all__ = [
+    "AMX",
     "AVX2",
     "AVX2_VNNI",
     "AVX512",

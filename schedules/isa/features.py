@@ -16,7 +16,7 @@ class Isa:
     """The instruction set that kernels are generated for.
 
     Attributes:
-        name: ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``,
+        name: ``amx``, ``avx512_bf16``, ``avx512_vnni``, ``avx512``, ``avx2_vnni``, ``avx2``,
             ``neon_bf16``, ``neon_i8mm``, ``neon_dot``, ``neon`` or ``portable``.
         lanes: fp32 lanes of one vector register.
         registers: architectural vector registers; bounds the accumulators of a tile.
@@ -28,6 +28,7 @@ class Isa:
             (`schedules.isa.vnni`, `schedules.isa.arm`).
         signed_weights: that instruction takes no byte above 127 for an unsigned one.
         multiplies_pairs: products of two 16-bit pairs, added up as int32, are an instruction.
+        tiles: products of tiles of bytes and of bf16 are an instruction (`schedules.isa.amx`).
     """
 
     name: str
@@ -38,8 +39,18 @@ class Isa:
     dots_bytes: bool = False
     signed_weights: bool = False
     multiplies_pairs: bool = False
+    tiles: bool = False
 
 
+AMX = Isa(
+    "amx",
+    lanes=16,
+    registers=32,
+    converts_half=True,
+    dots_bf16=True,
+    dots_bytes=True,
+    tiles=True,
+)
 AVX512_BF16 = Isa(
     "avx512_bf16", lanes=16, registers=32, converts_half=True, dots_bf16=True, dots_bytes=True
 )
@@ -68,8 +79,9 @@ def isa_of(target: tvm.target.Target | None) -> Isa:
     if codegen.target_has_features(["avx512f", "avx512bw"], target):
         if not codegen.target_has_features("avx512vnni", target):
             return AVX512
-        bf16 = codegen.target_has_features("avx512bf16", target)
-        return AVX512_BF16 if bf16 else AVX512_VNNI
+        if not codegen.target_has_features("avx512bf16", target):
+            return AVX512_VNNI
+        return AMX if _has_tiles(target) else AVX512_BF16
     if codegen.target_has_features(["avx2", "fma", "f16c"], target):
         return AVX2_VNNI if codegen.target_has_features("avxvnni", target) else AVX2
     # 32-bit Arm has NEON too, with half the registers and no fp16 conversion to rely on.
@@ -79,6 +91,12 @@ def isa_of(target: tvm.target.Target | None) -> Isa:
             return NEON_BF16 if codegen.target_has_features("bf16", target) else NEON_I8MM
         return NEON_DOT if codegen.target_has_features("dotprod", target) else NEON
     return PORTABLE
+
+
+def _has_tiles(target: tvm.target.Target) -> bool:
+    """Tell whether kernels may use AMX: they ask Linux for it, and no other system."""
+    triple = str(target.attrs.get("mtriple", "linux"))
+    return "linux" in triple and codegen.target_has_features(["amx-int8", "amx-bf16"], target)
 
 
 def current_isa() -> Isa:

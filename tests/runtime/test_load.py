@@ -12,6 +12,7 @@ from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.artifact.processor import Processor
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.errors import ArtifactError
+from tvm_vacc.runtime import load
 
 
 @pytest.mark.parametrize("names", [("model.so",), ("kernels.ll", "bytecode.ro")])
@@ -40,3 +41,18 @@ def test_code_for_another_processor_is_never_loaded(
     assert text.startswith(f"{writer.destination}: cannot run here: {obstacle}")
     assert "-mcpu=native" in text
     assert "\n" not in text
+
+
+def test_denied_tiles_are_told_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(load, "granted", lambda: False)
+    monkeypatch.setattr(Processor, "why_not_here", lambda _self: "")
+    with ArtifactWriter(tmp_path / "amx") as writer:
+        (writer.directory / "model.so").write_bytes(b"would not load")
+        processor = Processor("x86_64-linux-gnu", ("amx-tile",))
+        writer.commit(
+            Manifest(name="x", kind="graph", target="t", dtype="fp32", processor=processor)
+        )
+    with pytest.raises(ArtifactError, match=r"no AMX tiles.*-mattr=-amx-tile"):
+        tvm_vacc.load(writer.destination)

@@ -7,10 +7,14 @@ from collections.abc import Callable
 import tvm
 from tvm.target import codegen
 
+from tvm_vacc.target_string import make_target
+
 
 def _host_targets() -> dict[str, tvm.target.Target]:
     """Targets by name: the generic one, this machine's own CPU, and AVX2 where the CPU has it."""
-    native = tvm.target.Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()})
+    found = make_target("tvm_vacc -mcpu=native").attrs  # a hypervisor may mask features
+    options = {key: found[key] for key in ("mcpu", "mattr") if key in found}
+    native = tvm.target.Target({"kind": "llvm", **options})
     targets = {"generic": tvm.target.Target("llvm"), "native": native}
     if codegen.target_has_features(["avx2", "fma", "f16c"], native):
         targets["avx2"] = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3"})

@@ -17,6 +17,8 @@ from tests.schedules.kernel_harness import HOST_TARGETS, build_kernel
 TARGETS = dict(HOST_TARGETS)
 if codegen.target_has_features(["avx512f", "avx512bw", "avx512vl"], HOST_TARGETS["native"]):
     TARGETS["avx512"] = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"})
+if isa_of(HOST_TARGETS["native"]).tiles:
+    TARGETS["vnni"] = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
 
 LARGEST_CODE = {"int8": 127, "float": 32639}
 """Activations whose largest is this have the scale 1: integers are quantised to themselves."""

@@ -132,6 +132,8 @@ def test_sixteen_bit_activations_are_better_than_bf16() -> None:
 @pytest.mark.parametrize(
     ("target", "instruction"),
     [
+        ({"kind": "llvm", "mcpu": "sapphirerapids"}, r"tdpbsud\s.*%tmm"),
+        ({"kind": "llvm", "mcpu": "sapphirerapids", "mattr": ["-amx-tile"]}, r"vpdpbusd\s.*%zmm"),
         ({"kind": "llvm", "mcpu": "znver4"}, r"vpdpbusd\s.*%zmm"),
         ({"kind": "llvm", "mcpu": "cascadelake"}, r"vpdpbusd\s.*%zmm"),
         ({"kind": "llvm", "mcpu": "skylake-avx512"}, r"vpmaddwd\s.*%zmm"),
@@ -142,7 +144,7 @@ def test_sixteen_bit_activations_are_better_than_bf16() -> None:
         ({**ARM, "mcpu": "neoverse-v1"}, r"\tusdot\s+v\d+\.4s, v\d+\.16b, v\d+\.(4b\[|16b)"),
     ],
     ids=[
-        *("znver4", "cascadelake", "skylake-avx512", "alderlake", "x86-64-v3"),
+        *("amx", "no-amx", "znver4", "cascadelake", "skylake-avx512", "alderlake", "x86-64-v3"),
         *("aarch64", "dotprod", "neoverse-v1"),
     ],
 )

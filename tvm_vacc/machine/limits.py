@@ -20,9 +20,11 @@ from schedules.isa import Isa
 from schedules.isa.bf16_dot import bf16_dot, bf16_instructions
 from schedules.isa.vnni import dot_bytes
 from schedules.prefetch import prefetch
-from tvm_vacc.machine.memory import cold_bytes, large_tensor
+from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.machine.memory import cold_bytes, large_tensor, random_tensor
 from tvm_vacc.machine.setup import Setup
 from tvm_vacc.machine.speeds import FLOAT, Speeds
+from tvm_vacc.machine.tile_peaks import TILE_PEAKS, WORDS, operations, tile_peak_kernel
 from tvm_vacc.runtime.executable import on_own_cpu
 
 CHAINS = 12
@@ -72,8 +74,15 @@ class Limits:
         for instruction in instructions(setup.isa):
             run = setup.build(peak_kernel(threads, lanes, instruction))
             out = large_tensor((threads, lanes), instruction.dtype)
-            operations = 2.0 * instruction.products * lanes * CHAINS * STEPS * threads
-            self._peaks[instruction.unit] = (partial(run, operands, out), operations)
+            count = 2.0 * instruction.products * lanes * CHAINS * STEPS * threads
+            self._peaks[instruction.unit] = (partial(run, operands, out), count)
+        for peak in TILE_PEAKS if setup.isa.tiles else ():
+            run = setup.build(tile_peak_kernel(threads, peak))
+            values = 4 * WORDS // NUMPY_DTYPES[peak.dtype].itemsize
+            operands = random_tensor((threads, values), peak.dtype)
+            operands = operands._create_view((threads, WORDS), "int32")
+            out = large_tensor((threads, WORDS), "int32")
+            self._peaks[peak.unit] = (partial(run, operands, out), operations(peak, threads))
         self._bytes = cold_bytes() // (threads * READ_UNIT) * threads * READ_UNIT
         self.pattern, self._read = self._fastest_read(setup)
         self.history: list[Speeds] = []
@@ -81,9 +90,7 @@ class Limits:
     def measure(self) -> Speeds:
         """Return the limits as they are now; takes some 10 ms."""
         with on_own_cpu():
-            peaks = {
-                unit: operations / _seconds(run) for unit, (run, operations) in self._peaks.items()
-            }
+            peaks = {unit: count / _seconds(run) for unit, (run, count) in self._peaks.items()}
             speeds = Speeds(self._bytes / _seconds(self._read), peaks)
         self.history.append(speeds)
         return speeds

@@ -19,6 +19,7 @@ from tvm_vacc.runtime.executable import load_executable, set_threads
 from tvm_vacc.runtime.graph import Graph
 from tvm_vacc.runtime.library import ENTRY
 from tvm_vacc.runtime.model import Model
+from tvm_vacc.runtime.tile_registers import FEATURE, granted
 
 
 def load(path: str | Path, threads: int | None = None) -> Model | Graph:
@@ -87,7 +88,8 @@ def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
     """Load the kernels and weights in `directory`, which `manifest` describes; checks no hash.
 
     Raises:
-        ArtifactError: a file is missing or damaged, or the code is for another processor.
+        ArtifactError: a file is missing or damaged, the code is for another processor, or the
+            system denies it registers.
     """
     _require_processor(directory, manifest)
     machine = load_executable(directory)
@@ -111,3 +113,8 @@ def _require_processor(path: Path, manifest: Manifest) -> None:
     processor = manifest.processor
     if processor is not None and (obstacle := processor.why_not_here()):
         raise ArtifactError(f"{path}: cannot run here: {obstacle}", processor.cure())
+    if processor is not None and FEATURE in processor.features and not granted():
+        raise ArtifactError(
+            f"{path}: the system gives this process no AMX tiles",
+            f"compile it again with -mattr=-{FEATURE}",
+        )

@@ -6,6 +6,7 @@ import pytest
 import tvm
 
 from schedules.isa import (
+    AMX,
     AVX2,
     AVX2_VNNI,
     AVX512,
@@ -27,7 +28,13 @@ from schedules.isa import (
     [
         ("llvm", PORTABLE),
         ({"kind": "llvm", "mcpu": "znver4"}, AVX512_BF16),
-        ({"kind": "llvm", "mcpu": "sapphirerapids"}, AVX512_BF16),
+        ({"kind": "llvm", "mcpu": "sapphirerapids"}, AMX),
+        ({"kind": "llvm", "mcpu": "sapphirerapids", "mattr": ["-amx-tile"]}, AVX512_BF16),
+        ({"kind": "llvm", "mcpu": "sapphirerapids", "mattr": ["-amx-int8"]}, AVX512_BF16),
+        (
+            {"kind": "llvm", "mcpu": "sapphirerapids", "mtriple": "x86_64-apple-macosx"},
+            AVX512_BF16,
+        ),
         ({"kind": "llvm", "mcpu": "znver4", "mattr": ["-avx512bf16"]}, AVX512_VNNI),
         ({"kind": "llvm", "mcpu": "cascadelake"}, AVX512_VNNI),
         ({"kind": "llvm", "mcpu": "skylake-avx512"}, AVX512),

@@ -1,0 +1,177 @@
+"""The loop nest of linears whose products are AMX tiles, for bytes and for bf16.
+
+A task owns one panel of activation rows and a group of blocks of weights. It goes over `in` a
+chunk at a time; the panel's part of a chunk stays in the second-level cache while the blocks pass
+by, each fetched from memory while the one before it is multiplied. Two tiles of rows by two of
+columns are summed in registers over the whole chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from schedules.isa import amx
+from schedules.parallel import for_each_where
+from schedules.prefetch import prefetch
+from schedules.scratch import scratch
+from schedules.sums import Sums
+
+ROWS = 2 * amx.ROWS
+"""Rows of a product: two tiles."""
+
+COLUMNS = 2 * amx.COLUMNS
+"""Columns of a product."""
+
+PANEL_ROWS = 8 * ROWS
+"""Rows a task: with a chunk of `in` 1 MiB, half of the second-level cache of a Xeon. While a block
+of weights passes them it takes the memory 6 GB/s to bring the next."""
+
+GROUP_COLUMNS = 256
+"""Columns a task: that many use the rows of a chunk, which come from the third level. Few rows
+take a block a task, work for many cores."""
+
+CHUNK = 64
+"""Most tiles along `in` of a chunk. Half as many, whose sums are stored and loaded twice as often,
+are slower by a tenth; parts that fit the first-level cache, by a fifth."""
+
+FEW_ROWS_CHUNK = 8
+"""The same for one tile of rows: what is fetched is one chunk ahead, at first not at all."""
+
+STREAMS = 4
+"""Places from which memory is fetched in turn: several are faster than one."""
+
+SPARE_ROWS = 16
+"""Rows of sums after the last, for a `rest` that computes more than there are."""
+
+Emit = Callable[[Sums, Any, Any, Any], None]
+"""Emits something for the sums of (tile of columns, first row, number of rows)."""
+
+
+@dataclass(frozen=True)
+class AmxNest:
+    """Emits the products of one kernel, and what follows from each tile of sums.
+
+    Attributes:
+        product: of which dtypes.
+        rows: activations ``[rows, stride]``, any dtype; `ROWS` more than are counted may be read.
+        weight: ``[blocks, steps, ...]``, any dtype, ``product.b_stride`` bytes a step; at least
+            `amx.STEPS` steps.
+        finish: of finished sums.
+        rest: adds the products of the steps that fill no tile.
+    """
+
+    product: amx.TileProduct
+    rows: Any
+    weight: Any
+    finish: Emit
+    rest: Emit
+
+    def emit(self, count: Any, parallel: Any) -> None:
+        """Emit all tasks for `count` rows, in parallel where `parallel` is true."""
+        blocks = int(self.weight.shape[0])
+        block_columns = self.product.b_stride // 4
+        group = T.bind(T.Select(count > ROWS, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
+        groups = T.bind(T.ceildiv(blocks, group))
+        tasks = T.ceildiv(count, PANEL_ROWS) * groups
+
+        def one_task(task: Any) -> None:
+            start = T.bind(task // groups * PANEL_ROWS)
+            first = T.bind(task % groups * group)
+            size = T.bind(T.min(group, blocks - first))
+            self._task(first, size, start, T.bind(T.min(count - start, PANEL_ROWS)))
+
+        for_each_where(parallel, tasks, one_task)
+
+    def _task(self, first_block: Any, size: Any, start: Any, count: Any) -> None:
+        """Emit `size` blocks of weights times one panel of rows."""
+        blocks, steps = (int(extent) for extent in self.weight.shape[:2])
+        parts = self.product.b_stride // (4 * COLUMNS)
+        weight = _bytes(self.weight, (blocks, steps, self.product.b_stride))
+        memory = _bytes(
+            self.weight, (blocks * steps * self.product.b_stride // amx.ROW_BYTES, amx.ROW_BYTES)
+        )
+        rows = _bytes(self.rows, (self.rows.shape[0], _row_bytes(self.rows)))
+        whole = steps // amx.STEPS
+        tiles = T.bind(T.ceildiv(count, ROWS))
+        most = -(-whole // -(-whole // CHUNK))
+        longest = T.bind(T.Select(tiles > 1, T.int64(most), T.int64(min(FEW_ROWS_CHUNK, whole))))
+        chunks = T.bind(T.ceildiv(whole, longest))
+        # Where all of `in` is one chunk, no panel of sums is kept from one product to the next.
+        # Rows a power of two apart would share a few sets of the cache: one line more a row.
+        keeps = most < whole
+        kept = (PANEL_ROWS, GROUP_COLUMNS) if keeps else (ROWS, parts * COLUMNS)
+        sums = scratch((kept[0] + SPARE_ROWS, kept[1] + amx.COLUMNS), self.product.sums)
+        # Lines of the next block that one step fetches, so that all steps together fetch them all.
+        all_lines = amx.STEPS * COLUMNS * 4 // amx.ROW_BYTES
+        lines = T.bind(T.ceildiv(all_lines // STREAMS, tiles) * STREAMS)
+        amx.begin_tiles()
+        with T.serial(0, chunks) as chunk, T.serial(0, size * parts) as index:
+            first = T.bind(chunk * longest)
+            length = T.bind(T.min(longest, whole - first))
+            block, part = T.bind(index // parts), T.bind(index % parts)
+            # What is multiplied next: the same chunk of the next block, or the next chunk.
+            last_block = T.bind(block == size - 1)
+            turns = T.bind(tirx.all(last_block, chunk < chunks - 1))
+            then_block = T.bind(first_block + T.Select(turns, T.int64(0), block + 1))
+            then_chunk = T.Select(last_block, (chunk + 1) % chunks, chunk)
+            step_lines = self.product.b_stride // amx.ROW_BYTES
+            then_step = then_block * steps + then_chunk * longest * amx.STEPS
+            then_line = T.bind(then_step * step_lines)
+            with T.serial(0, tiles) as tile:
+                row = T.bind(tile * ROWS)
+                left = T.bind(T.min(count - row, ROWS))
+                place = (row, index * COLUMNS) if keeps else (0, part * COLUMNS)
+                piece = T.bind(then_line + (part * tiles + tile) * lines * length)
+
+                def a(tile_row: int, k: Any, row: Any = row, first: Any = first) -> Any:
+                    return rows[start + row + tile_row * amx.ROWS, (first + k) * amx.ROW_BYTES]
+
+                def b(column: int, k: Any, at: Any = (block, part, first)) -> Any:
+                    byte = (at[1] * 2 + column) * amx.ROW_BYTES
+                    return weight[first_block + at[0], (at[2] + k) * amx.STEPS, byte]
+
+                def sums_at(tile_row: int, column: int, place: Any = place) -> Any:
+                    return sums[place[0] + tile_row * amx.ROWS, place[1] + column * amx.COLUMNS]
+
+                def fetch(k: Any, piece: Any = piece, length: Any = length) -> None:
+                    each = lines // STREAMS
+                    with T.serial(0, each) as line:
+                        for stream in range(STREAMS):
+                            prefetch(memory[piece + (stream * length + k) * each + line, 0], 2)
+
+                for row_tiles in (1, 2):
+                    fits = left <= amx.ROWS
+                    with T.If(fits if row_tiles == 1 else tirx.Not(fits)), T.Then():
+                        amx.multiply_tiles(
+                            self.product,
+                            row_tiles,
+                            a=a,
+                            a_stride=int(rows.shape[1]),
+                            b=b,
+                            sums=sums_at,
+                            sums_stride=4 * int(sums.shape[1]),
+                            length=length,
+                            fresh=chunk == 0,
+                            meanwhile=fetch,
+                        )
+                with T.If(chunk == chunks - 1), T.Then():
+                    of_tile, at = Sums(sums, *place), T.bind(start + row)
+                    unit = T.bind((first_block + block) * parts + part)
+                    if steps % amx.STEPS:
+                        self.rest(of_tile, unit, at, left)
+                    # Here, not after all products: the stores then drain behind the next ones.
+                    self.finish(of_tile, unit, at, left)
+        amx.end_tiles()
+
+
+def _bytes(buffer: Any, shape: tuple[Any, ...]) -> Any:
+    return T.decl_buffer(shape, "uint8", data=buffer.data)
+
+
+def _row_bytes(buffer: Any) -> int:
+    return int(buffer.shape[1]) * tirx.const(0, buffer.dtype).ty.dtype.bits // 8
