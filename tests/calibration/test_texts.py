@@ -30,6 +30,11 @@ def refused(call: Callable[[], Any], names: str) -> str:
     return one_line_error(call, names=names, kind=DatasetError)
 
 
+def named(cases: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """Return the cases under their names: those of damaged bytes differ from process to process."""
+    return [pytest.param(*values, id=name) for name, values in cases.items()]
+
+
 def write_c4(path: Path, texts: list[str]) -> Path:
     lines = "".join(json.dumps(C4_LINE | {"text": text}) + "\n" for text in texts)
     path.write_bytes(gzip.compress(lines.encode()))
@@ -92,14 +97,16 @@ def test_c4_that_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "names"),
-    {
-        "no gzip": (b"plain", "cannot be read as gzip"),
-        "damaged": (gzip.compress(bytes(range(256)) * 99)[:30] + b"\xff" * 90, "gzip"),
-        "no JSON": (gzip.compress(b'{"text": "a"}\nnot json\n'), "line 2"),
-        "no object": (gzip.compress(b"[1]\n"), "line 1"),
-        "no text": (gzip.compress(b'{"text": "a"}\n{"text": 3}\n'), "line 2: has no text"),
-        "encoding": (gzip.compress('{"text": "ä"}\n'.encode("latin-1")), "line 1: not UTF-8"),
-    }.values(),
+    named(
+        {
+            "no gzip": (b"plain", "cannot be read as gzip"),
+            "damaged": (gzip.compress(bytes(range(256)) * 99)[:30] + b"\xff" * 90, "gzip"),
+            "no JSON": (gzip.compress(b'{"text": "a"}\nnot json\n'), "line 2"),
+            "no object": (gzip.compress(b"[1]\n"), "line 1"),
+            "no text": (gzip.compress(b'{"text": "a"}\n{"text": 3}\n'), "line 2: has no text"),
+            "encoding": (gzip.compress('{"text": "ä"}\n'.encode("latin-1")), "line 1: not UTF-8"),
+        }
+    ),
 )
 def test_c4_that_is_damaged(tmp_path: Path, data: bytes, names: str) -> None:
     path = tmp_path / "c4.json.gz"
@@ -132,14 +139,16 @@ def test_ceval_with_a_name_that_leads_out(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("member", "names"),
-    {
-        "columns": ("id,question,A,B\n1,q,a,b\n", "the columns are id,question,A,B"),
-        "empty": ("", "the columns are missing"),
-        "short row": ("id,question,A,B,C,D\n1,q,a,b,c,d\n2,q,a\n", "line 3: does not have 6"),
-        "long row": ("id,question,A,B,C,D\n1,q,a,b,c,d,e\n", "line 2: does not have 6"),
-        "quotes": ('id,question,A,B,C,D\n1,"q"x,a,b,c,d\n', "line 2: not valid csv"),
-        "encoding": ("id,question,A,B,C,D\n1,问,a,b,c,d\n".encode("gbk"), "line 2: not UTF-8"),
-    }.values(),
+    named(
+        {
+            "columns": ("id,question,A,B\n1,q,a,b\n", "the columns are id,question,A,B"),
+            "empty": ("", "the columns are missing"),
+            "short row": ("id,question,A,B,C,D\n1,q,a,b,c,d\n2,q,a\n", "line 3: does not have 6"),
+            "long row": ("id,question,A,B,C,D\n1,q,a,b,c,d,e\n", "line 2: does not have 6"),
+            "quotes": ('id,question,A,B,C,D\n1,"q"x,a,b,c,d\n', "line 2: not valid csv"),
+            "encoding": ("id,question,A,B,C,D\n1,问,a,b,c,d\n".encode("gbk"), "line 2: not UTF-8"),
+        }
+    ),
 )
 def test_ceval_with_a_damaged_member(tmp_path: Path, member: str | bytes, names: str) -> None:
     path = write_zip(tmp_path / "ceval.zip", {"dev/law_dev.csv": member})
@@ -191,12 +200,17 @@ def test_alpaca_yields_the_entries(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("document", "names"),
-    {
-        "object": ({"a": 1}, "is no list"),
-        "no object": ([entry(), 3], "entry 2 has no text under 'instruction'"),
-        "no output": ([{"instruction": "a", "input": ""}], "entry 1 has no text under 'output'"),
-        "number": ([entry() | {"input": 3}], "entry 1 has no text under 'input'"),
-    }.values(),
+    named(
+        {
+            "object": ({"a": 1}, "is no list"),
+            "no object": ([entry(), 3], "entry 2 has no text under 'instruction'"),
+            "no output": (
+                [{"instruction": "a", "input": ""}],
+                "entry 1 has no text under 'output'",
+            ),
+            "number": ([entry() | {"input": 3}], "entry 1 has no text under 'input'"),
+        }
+    ),
 )
 def test_alpaca_of_another_form(tmp_path: Path, document: object, names: str) -> None:
     path = write_alpaca(tmp_path / "a.json", document)
