@@ -94,3 +94,9 @@ PARTIAL_PIECE_SECONDS: Final = 7 * 24 * 3600.0
 
 COMPILER_BYTES: Final = 800 << 20
 """Bytes: the compiler's memory beside the slices of weights it works on; measured on 40 layers."""
+
+RPC_CONNECT_SECONDS: Final = 10.0
+"""Seconds in which a tracker or server answers a first call, on any network that is of use."""
+
+RPC_TIMEOUT_SECONDS: Final = 600
+"""Seconds that a server may work on one call, or be busy for others, unless a caller says more."""

@@ -93,6 +93,9 @@ class FakeGraph:
     def call(self, arguments: Sequence[Any]) -> list[Any]:
         return list(arguments)
 
+    def seconds(self, _arrays: dict[str, Any], *, repeat: int, number: int) -> tuple[float, ...]:
+        return (0.001,) * repeat
+
     def run(self, arrays: dict[str, Any]) -> dict[str, Any]:
         if list(arrays) != ["x"]:
             raise RequestError("the input 'x' is missing", "give an array for it")

@@ -12,6 +12,7 @@ import tvm
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
 from tvm_vacc.errors import RequestError
 from tvm_vacc.runtime.executable import on_own_cpu
+from tvm_vacc.runtime.run_graph import time_runs
 from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
 from tvm_vacc.runtime.timed_call import TimedCall
 
@@ -62,6 +63,22 @@ class Graph:
         return {
             spec.name: to_numpy(tensor) for spec, tensor in zip(self.outputs, results, strict=True)
         }
+
+    def seconds(
+        self, arrays: Mapping[str, np.ndarray], *, repeat: int, number: int
+    ) -> tuple[float, ...]:
+        """Return the seconds of a run without the copies of `arrays` and outputs.
+
+        Args:
+            arrays: of all inputs, by name.
+            repeat: values to measure.
+            number: runs in a row that one value is the mean of.
+
+        Raises:
+            RequestError: see `run`.
+        """
+        arguments = [to_tvm(array) for array in in_order(self.inputs, arrays)]
+        return time_runs(lambda: self.call(arguments), repeat, number)
 
     def call(self, arguments: Sequence[tvm.runtime.Tensor]) -> Any:
         """Run the compiled function on the tensors of all inputs, in order; nothing is checked."""

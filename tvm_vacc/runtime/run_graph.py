@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from tvm_vacc.runtime.graph import Graph, in_order
-from tvm_vacc.runtime.tensors import to_tvm
+from tvm_vacc.artifact.manifest import TensorSpec
+
+
+class Runnable(Protocol):
+    """A graph, here or on another machine."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """See `Graph.inputs`."""
+        ...
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Graph.run`."""
+        ...
+
+    def seconds(
+        self, arrays: Mapping[str, np.ndarray], *, repeat: int, number: int
+    ) -> tuple[float, ...]:
+        """See `Graph.seconds`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +45,7 @@ class RunResult:
 
 
 def run_graph(
-    graph: Graph,
+    graph: Runnable,
     arrays: Mapping[str, np.ndarray],
     *,
     timed: bool = False,
@@ -52,8 +71,7 @@ def run_graph(
         return RunResult(outputs)
     if end_to_end:
         return RunResult(outputs, time_runs(lambda: graph.run(arrays), repeat, number))
-    arguments = [to_tvm(array) for array in in_order(graph.inputs, arrays)]
-    return RunResult(outputs, time_runs(lambda: graph.call(arguments), repeat, number))
+    return RunResult(outputs, graph.seconds(arrays, repeat=repeat, number=number))
 
 
 def time_runs(run: Callable[[], object], repeat: int, number: int) -> tuple[float, ...]:

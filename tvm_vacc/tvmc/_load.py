@@ -9,6 +9,7 @@ from tvm_vacc.errors import ArtifactError
 from tvm_vacc.tvmc._light_tvm import import_runtime, torch_hidden
 
 if TYPE_CHECKING:
+    from tvm_vacc.artifact.manifest import Manifest
     from tvm_vacc.runtime.graph import Graph
     from tvm_vacc.runtime.model import Model
 
@@ -36,18 +37,31 @@ def load_graph(path: Path, threads: int | None, *, compiler: bool = False) -> Gr
     return cast("Graph", _load(path, threads, "graph", compiler))
 
 
-def _load(path: Path, threads: int | None, kind: str, compiler: bool) -> Any:
+def require_kind(path: Path, kind: str) -> Manifest | None:
+    """Hold an artefact against what a subcommand is for, before its kernels are loaded.
+
+    Returns:
+        Its manifest; None for a library, which is a plain graph.
+
+    Raises:
+        ArtifactError: it is damaged, or of another kind; the line says which subcommand to use.
+    """
     from tvm_vacc.artifact.archive import manifest_of
-    from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX, SHARED_LIBRARY
+    from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX
 
     is_library = path.is_file() and path.suffix == LIBRARY_SUFFIX
-    # Before the kernels are, which takes a second.
     manifest = None if is_library else manifest_of(path)
     found = "graph" if manifest is None else manifest.kind
     if found != kind:
         what, command = _USES[found]
         raise ArtifactError(f"{path}: is {what}", f"use: tvmc {command} {path}")
+    return manifest
 
+
+def _load(path: Path, threads: int | None, kind: str, compiler: bool) -> Any:
+    from tvm_vacc.artifact.kernel_files import SHARED_LIBRARY
+
+    manifest = require_kind(path, kind)
     is_compiled = manifest is None or SHARED_LIBRARY in manifest.files
     if is_compiled and not compiler:
         import_runtime()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tvm_vacc.errors import ConfigError, RequestError
+from tvm_vacc.limits import RPC_TIMEOUT_SECONDS
 from tvm_vacc.target import TAG
 from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.tvmc._rpc import DEFAULT_PORT
 from tvm_vacc.tvmc.commands.compile import compile_command
 from tvm_vacc.tvmc.compiling.dumps import read_watch
 from tvm_vacc.tvmc.compiling.linking import read_linker_options
@@ -24,6 +27,9 @@ from tvm_vacc.tvmc.result import TVMCResult
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tvm_vacc.runtime.graph import Graph
+    from tvm_vacc.runtime.run_graph import Runnable
 
 
 def load(
@@ -165,53 +171,81 @@ def compile(
 def run(
     tvmc_package: TVMCPackage,
     device: str = "cpu",
+    hostname: str | None = None,
+    port: int | str = DEFAULT_PORT,
+    rpc_key: str | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
     repeat: int = 1,
     number: int = 1,
     print_time: bool = True,
     fill_mode: str = "random",
     end_to_end: bool = False,
+    rpc_timeout: int = RPC_TIMEOUT_SECONDS,
 ) -> TVMCResult:
     """Run a graph once for its outputs and, where it is to be timed, over and over.
 
     Args:
         tvmc_package: of a plain graph.
         device: ``cpu``: there is no other.
+        hostname: of a tracker of TVM's RPC, or without `rpc_key` of a server; None: runs here.
+        port: of it.
+        rpc_key: what the servers that will do call themselves at the tracker.
         inputs: arrays by name; those that are missing are filled.
         repeat: values to measure.
         number: runs in a row that a value is the mean of.
         print_time: whether it is timed; the result says how long it took.
         fill_mode: ``random``, ``zeros`` or ``ones``.
         end_to_end: time the copies of inputs and outputs too.
+        rpc_timeout: seconds to wait for a server that is free, and for each of its answers.
 
     Raises:
         ConfigError: another device, or a language model.
         RequestError: an input is unknown, of another dtype or shape, or has open dimensions and
-            no array.
+            no array; or RPC fails, see `tvm_vacc.runtime.remote`.
     """
     if device != "cpu":
         raise ConfigError(f"device {device}: artefacts run on CPUs", "give cpu")
+    if rpc_key is not None and hostname is None:
+        raise ConfigError("rpc_key: only a tracker knows keys", "give its hostname, too")
+    if repeat < 1 or number < 1 or rpc_timeout < 1:
+        raise RequestError(
+            f"repeat is {repeat}, number is {number}, rpc_timeout is {rpc_timeout}",
+            "give 1 or more",
+        )
     with torch_hidden():
         from tvm_vacc.runtime.fill import fill_inputs
-        from tvm_vacc.runtime.graph import Graph
         from tvm_vacc.runtime.run_graph import run_graph
 
-    graph = tvmc_package.model
-    if not isinstance(graph, Graph):
-        raise ConfigError(
-            f"{tvmc_package.package_path}: is a language model", "generate by tvm_vacc.load(path)"
+    with ExitStack() as stack:
+        if hostname is None:
+            graph: Runnable = _plain_graph(tvmc_package)
+        else:
+            from tvm_vacc.runtime.remote import open_remote
+
+            path = Path(tvmc_package.package_path)
+            graph = stack.enter_context(
+                open_remote(path, hostname, int(port), rpc_key, rpc_timeout)
+            )
+        result = run_graph(
+            graph,
+            fill_inputs(graph.inputs, inputs or {}, fill_mode, {}),
+            timed=print_time,
+            repeat=repeat,
+            number=number,
+            end_to_end=end_to_end,
         )
-    if repeat < 1 or number < 1:
-        raise RequestError(f"repeat is {repeat}, number is {number}", "give 1 or more")
-    result = run_graph(
-        graph,
-        fill_inputs(graph.inputs, inputs or {}, fill_mode, {}),
-        timed=print_time,
-        repeat=repeat,
-        number=number,
-        end_to_end=end_to_end,
-    )
     return TVMCResult(result.outputs, [seconds * 1e3 for seconds in result.times])
+
+
+def _plain_graph(package: TVMCPackage) -> Graph:
+    """Return what `package` holds. Raises `ConfigError`, where that is a language model."""
+    from tvm_vacc.runtime.graph import Graph
+
+    if not isinstance(package.model, Graph):
+        raise ConfigError(
+            f"{package.package_path}: is a language model", "generate by tvm_vacc.load(path)"
+        )
+    return package.model
 
 
 def _defaults() -> dict[str, Any]:

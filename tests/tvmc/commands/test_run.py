@@ -84,7 +84,11 @@ def test_text_that_is_no_shape_is_one_line(tvmc: Tvmc, graph_artefact: Path, tex
     ("arguments", "message"),
     [
         (("--device", "cuda"), "--device cuda: artefacts run on CPUs"),
-        (("--rpc-tracker", "h:1", "--rpc-key", "b"), "--rpc-tracker, --rpc-key: artefacts run on"),
+        (("--rpc-key", "b"), "--rpc-key: only a tracker knows keys"),
+        (("--rpc-tracker", "two words"), "--rpc-tracker 'two words': is no address"),
+        (("--rpc-tracker", "h:70000"), "--rpc-tracker 'h:70000': is no address"),
+        (("--rpc-tracker", "h:1", "--profile"), "--profile looks into this process"),
+        (("--rpc-tracker", "h:1", "--threads", 1), "--threads is for this machine"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -127,7 +131,10 @@ def test_files_that_are_no_npz_are_one_line(
     assert err.count("\n") == 1
 
 
-def test_a_language_model_is_refused(tvmc: Tvmc, artefact: Path, inputs: Path) -> None:
-    code, _, err = tvmc("run", artefact, "--inputs", inputs)
+@pytest.mark.parametrize("remote", [(), ("--rpc-tracker", "h:1", "--rpc-key", "a")])
+def test_a_language_model_is_refused(
+    tvmc: Tvmc, artefact: Path, inputs: Path, remote: tuple[str, ...]
+) -> None:
+    code, _, err = tvmc("run", artefact, "--inputs", inputs, *remote)
     assert code == 4
     assert f"is a language model; use: tvmc generate, chat or profile {artefact}" in err

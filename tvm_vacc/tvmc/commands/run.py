@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ import click
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.tvmc._options import artefact_argument, threads_option
 from tvm_vacc.tvmc._outcome import print_time_summary, print_top_values
+from tvm_vacc.tvmc._rpc import parse_place, remote_graph, rpc_options
 from tvm_vacc.tvmc.compiling.model import parse_shapes
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tvm_vacc.runtime.run_graph import Runnable
 
 DEVICES = ("cpu", "cuda", "gpu", "cl", "metal", "vulkan", "rocm", "micro")
 """What tvmc knew; one of them is left."""
@@ -74,7 +78,7 @@ DEVICES = ("cpu", "cuda", "gpu", "cl", "metal", "vulkan", "rocm", "micro")
 @click.option(
     "--end-to-end",
     is_flag=True,
-    help="Let --print-time count the copies of inputs and outputs too.",
+    help="Let --print-time count the copies of inputs and outputs too; over RPC, their way.",
 )
 @click.option(
     "--device",
@@ -83,8 +87,7 @@ DEVICES = ("cpu", "cuda", "gpu", "cl", "metal", "vulkan", "rocm", "micro")
     show_default=True,
     help="Artefacts run on CPUs; the other names are refused.",
 )
-@click.option("--rpc-tracker", metavar="HOST:PORT", help="Refused: copy the artefact there.")
-@click.option("--rpc-key", metavar="KEY", help="Refused, too.")
+@rpc_options
 @threads_option
 def run(
     artefact: Path,
@@ -101,6 +104,7 @@ def run(
     device: str,
     rpc_tracker: str | None,
     rpc_key: str | None,
+    rpc_timeout: int,
     threads: int | None,
 ) -> None:
     """Run a model that is no language model.
@@ -110,22 +114,29 @@ def run(
       tvmc run resnet -i image.npz -o scores.npz --print-top 5
       tvmc run resnet --fill-mode ones --print-time --repeat 10 --number 3
       tvmc run resnet --profile --repeat 10
+      tvmc run resnet --rpc-tracker board:9190 --rpc-key cortex-a72 --print-time
     """
-    _check(device, rpc_tracker or rpc_key)
+    _check(device, rpc_tracker, rpc_key, profile, threads)
     given = read_npz(inputs) if inputs is not None else {}
     shapes = parse_shapes(input_shapes) if input_shapes is not None else {}
 
-    from tvm_vacc.tvmc._load import load_graph
+    with ExitStack() as stack:
+        if rpc_tracker is None:
+            from tvm_vacc.tvmc._load import load_graph
 
-    graph = load_graph(artefact, threads, compiler=profile)
+            local = load_graph(artefact, threads, compiler=profile)
+            graph: Runnable = local
+        else:
+            place = parse_place(rpc_tracker)
+            graph = stack.enter_context(remote_graph(artefact, *place, rpc_key, rpc_timeout))
 
-    from tvm_vacc.runtime.fill import fill_inputs
-    from tvm_vacc.runtime.run_graph import run_graph
+        from tvm_vacc.runtime.fill import fill_inputs
+        from tvm_vacc.runtime.run_graph import run_graph
 
-    arrays = fill_inputs(graph.inputs, given, fill_mode, shapes)
-    result = run_graph(
-        graph, arrays, timed=print_time, repeat=repeat, number=number, end_to_end=end_to_end
-    )
+        arrays = fill_inputs(graph.inputs, given, fill_mode, shapes)
+        result = run_graph(
+            graph, arrays, timed=print_time, repeat=repeat, number=number, end_to_end=end_to_end
+        )
     if print_time:
         print_time_summary(result.times, number)
     if profile:
@@ -133,7 +144,7 @@ def run(
         from tvm_vacc.tvmc._profile import profile_against_limits
 
         profile_against_limits(
-            lambda: profile_graph(graph, arrays, rounds=repeat), graph.manifest, threads
+            lambda: profile_graph(local, arrays, rounds=repeat), local.manifest, threads
         )
     if outputs is not None:
         write_npz(outputs, result.outputs)
@@ -143,14 +154,26 @@ def run(
             print_top_values(array, print_top)
 
 
-def _check(device: str, remote: str | None) -> None:
+def _check(
+    device: str, tracker: str | None, key: str | None, profile: bool, threads: int | None
+) -> None:
     """Refuse what cannot be, before anything is read. Raises `ConfigError`."""
     if device != "cpu":
         raise ConfigError(f"--device {device}: artefacts run on CPUs", "leave it out")
-    if remote is not None:
+    if tracker is None:
+        if key is not None:
+            raise ConfigError("--rpc-key: only a tracker knows keys", "give --rpc-tracker, too")
+        return
+    parse_place(tracker)
+    if profile:
         raise ConfigError(
-            "--rpc-tracker, --rpc-key: artefacts run on the machine at hand",
-            "copy the artefact to the other machine, and run it there",
+            "--profile looks into this process, --rpc-tracker runs in another",
+            "profile the artefact on that machine, or use --print-time",
+        )
+    if threads is not None:
+        raise ConfigError(
+            "--threads is for this machine, --rpc-tracker runs on another",
+            "set TVM_NUM_THREADS where the server is started",
         )
 
 

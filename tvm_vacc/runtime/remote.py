@@ -1,0 +1,147 @@
+"""A graph that runs on another machine, by TVM's own RPC.
+
+The server, ``python -m tvm.exec.rpc_server``, needs apache-tvm alone.
+It runs whatever it is sent, for whoever reaches its port: for trusted networks only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_vacc.artifact.archive import unpack_artifact
+from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX, SHARED_LIBRARY
+from tvm_vacc.artifact.manifest import Manifest, TensorSpec
+from tvm_vacc.artifact.mapped_weights import map_weights
+from tvm_vacc.artifact.store import open_artifact
+from tvm_vacc.errors import ArtifactError
+from tvm_vacc.runtime.graph import in_order
+from tvm_vacc.runtime.rpc_server import RpcServer, borrow_server
+from tvm_vacc.runtime.tensors import to_numpy, to_tvm
+
+_WEIGHT = "tvm_vacc_weight"
+
+
+class RemoteGraph:
+    """An artefact whose kernels and weights were sent to a server. Make it with `open_remote`."""
+
+    def __init__(self, directory: Path, manifest: Manifest, server: RpcServer) -> None:
+        self.manifest = manifest
+        self._server = server
+        with server.answering():
+            session = server.session
+            self._device = session.cpu()
+            session.upload(str(directory / SHARED_LIBRARY), SHARED_LIBRARY)
+            library = session.load_module(SHARED_LIBRARY)
+            self._machine = tvm.runtime.vm.VirtualMachine(library, self._device)
+            self._element = session.get_function("vm.builtin.tuple_getitem")
+            self._params = self._send_weights(directory)
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """See `Graph.inputs`."""
+        return self.manifest.inputs
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Graph.run`; a server that fails is a `RequestError` too."""
+        given = in_order(self.inputs, arrays)
+        specs = self.manifest.outputs
+        with self._server.answering():
+            result = self._machine["forward"](*self._sent(given), self._params)
+            if isinstance(result, tvm.runtime.Tensor):
+                return {specs[0].name: _received(result)}
+            return {
+                spec.name: _received(self._element(result, index))
+                for index, spec in enumerate(specs)
+            }
+
+    def seconds(
+        self, arrays: Mapping[str, np.ndarray], *, repeat: int, number: int
+    ) -> tuple[float, ...]:
+        """See `Graph.seconds`; by the server's clock, without the way there and back."""
+        given = in_order(self.inputs, arrays)
+        with self._server.answering():
+            evaluate = self._machine.module.time_evaluator(
+                "forward", self._device, number=number, repeat=repeat
+            )
+            return tuple(evaluate(*self._sent(given), self._params).results)
+
+    def _send_weights(self, directory: Path) -> Any:
+        """Return the server's tuple of weights.
+
+        A tensor that is an argument is a view to the server, gone after the call; its cache of
+        tensors copies, and makes a tuple that owns what it holds.
+        """
+        session = self._server.session
+        tensors = {
+            name: tensor
+            for file in self.manifest.weights
+            for name, tensor in map_weights(directory / file).items()
+        }
+        keep = session.get_function("vm.builtin.tensor_cache.update")
+        for index, name in enumerate(self.manifest.parameters):
+            keep(f"{_WEIGHT}_{index}", self._send(tensors[name].to_tvm()), True)
+        params = session.get_function("vm.builtin.param_array_from_cache")(
+            _WEIGHT, len(self.manifest.parameters)
+        )
+        session.get_function("vm.builtin.tensor_cache.clear")()  # a server may outlive its caller
+        return params
+
+    def _sent(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+        return [self._send(to_tvm(array)) for array in arrays]
+
+    def _send(self, tensor: tvm.runtime.Tensor) -> Any:
+        remote = tvm.runtime.empty(tensor.shape, str(tensor.dtype), self._device)
+        tensor.copyto(remote)
+        return remote
+
+
+@contextmanager
+def open_remote(
+    path: Path, host: str, port: int, key: str | None, timeout: int
+) -> Iterator[RemoteGraph]:
+    """Send the artefact in `path` to a server, which works for the caller in the block.
+
+    Args:
+        path: of a plain graph: a directory or a tar.
+        host: see `borrow_server`; so are `port`, `key` and `timeout`.
+
+    Raises:
+        ArtifactError: the artefact is damaged, a language model, or its kernels are no library.
+        RequestError: see `borrow_server`, or the server fails.
+    """
+    if path.is_file() and path.suffix == LIBRARY_SUFFIX:
+        raise ArtifactError(
+            f"{path}: opens by code of tvm_vacc, which an RPC server lacks",
+            "compile it with -f tar or -f dir",
+        )
+    with tempfile.TemporaryDirectory(prefix="tvm_vacc-") as folder:
+        directory = path
+        if path.is_file():
+            directory = Path(folder)
+            unpack_artifact(path, directory)
+        artifact = open_artifact(directory)
+        manifest = artifact.manifest
+        if manifest.kind != "graph":
+            raise ArtifactError(
+                f"{path}: is a language model", "copy it to where it is to run: tvm_vacc.load(path)"
+            )
+        if SHARED_LIBRARY not in manifest.files:
+            raise ArtifactError(
+                f"{path}: its kernels are no library, which RPC could send",
+                "compile it where a C++ compiler is",
+            )
+        with borrow_server(host, port, key, timeout) as server:
+            yield RemoteGraph(artifact.path, manifest, server)
+
+
+def _received(tensor: Any) -> np.ndarray:
+    local = tvm.runtime.empty(tensor.shape, str(tensor.dtype))
+    tensor.copyto(local)
+    return to_numpy(local)
