@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.artifact.test_weights_file import arrays, write
-from tvm_vacc.artifact.mapped_weights import map_weights
+from tvm_vacc.artifact.manifest import Manifest
+from tvm_vacc.artifact.mapped_weights import map_parameters, map_weights
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.limits import WEIGHT_ALIGNMENT
 
@@ -111,6 +113,18 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ArtifactError, match="cannot be read"):
             map_weights(path)
+
+
+def test_parameters_come_in_the_order_of_the_manifest(tmp_path: Path) -> None:
+    tensors = arrays()
+    write(tmp_path / "w.safetensors", tensors)
+    wanted = tuple(reversed(tensors))
+    manifest = Manifest(
+        kind="graph", name="m", target="", dtype="", weights=("w.safetensors",), parameters=wanted
+    )
+    assert [tensor.name for tensor in map_parameters(tmp_path, manifest)] == list(wanted)
+    with pytest.raises(ArtifactError, match="the weight nosuch is missing; compile"):
+        map_parameters(tmp_path, replace(manifest, parameters=("nosuch",)))
 
 
 def test_a_file_that_is_not_aligned_is_refused(tmp_path: Path) -> None:

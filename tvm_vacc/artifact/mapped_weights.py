@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_vacc.artifact.manifest import COMPILE_AGAIN
+from tvm_vacc.artifact.manifest import COMPILE_AGAIN, Manifest
 from tvm_vacc.artifact.weights_file import PADDING_PREFIX
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import ArtifactError
@@ -100,6 +100,23 @@ def map_weights(path: Path) -> dict[str, MappedTensor]:
             entry.name, entry.shape, entry.dtype, entry.begin, data[entry.begin : entry.end]
         )
     return tensors
+
+
+def map_parameters(directory: Path, manifest: Manifest) -> list[MappedTensor]:
+    """Map the weights of an artefact, in the order in which its functions take them.
+
+    Raises:
+        ArtifactError: one is missing, or see `map_weights`.
+    """
+    tensors = {
+        name: tensor
+        for file in manifest.weights
+        for name, tensor in map_weights(directory / file).items()
+    }
+    missing = [name for name in manifest.parameters if name not in tensors]
+    if missing:
+        raise ArtifactError(f"{directory}: the weight {missing[0]} is missing", COMPILE_AGAIN)
+    return [tensors[name] for name in manifest.parameters]
 
 
 def _advise(mapping: mmap.mmap) -> None:

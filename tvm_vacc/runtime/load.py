@@ -12,7 +12,7 @@ import tvm
 from tvm_vacc.artifact.archive import unpack_artifact
 from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX
 from tvm_vacc.artifact.manifest import Manifest
-from tvm_vacc.artifact.mapped_weights import map_weights
+from tvm_vacc.artifact.mapped_weights import map_parameters
 from tvm_vacc.artifact.store import open_artifact
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.runtime.executable import load_executable, set_threads
@@ -93,17 +93,7 @@ def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
     """
     _require_processor(directory, manifest)
     machine = load_executable(directory)
-    tensors = {
-        name: tensor
-        for file in manifest.weights
-        for name, tensor in map_weights(directory / file).items()
-    }
-    missing = [name for name in manifest.parameters if name not in tensors]
-    if missing:
-        raise ArtifactError(
-            f"{directory}: the weight {missing[0]} is missing", "compile the model again"
-        )
-    weights = [tensors[name].to_tvm() for name in manifest.parameters]
+    weights = [tensor.to_tvm() for tensor in map_parameters(directory, manifest)]
     if manifest.kind == "graph":
         return Graph(directory, manifest, machine, weights)
     return Model(directory, manifest, machine, weights)

@@ -18,7 +18,7 @@ import tvm
 from tvm_vacc.artifact.archive import unpack_artifact
 from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX, SHARED_LIBRARY
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
-from tvm_vacc.artifact.mapped_weights import map_weights
+from tvm_vacc.artifact.mapped_weights import map_parameters
 from tvm_vacc.artifact.store import open_artifact
 from tvm_vacc.errors import ArtifactError
 from tvm_vacc.runtime.graph import in_order
@@ -79,14 +79,9 @@ class RemoteGraph:
         tensors copies, and makes a tuple that owns what it holds.
         """
         session = self._server.session
-        tensors = {
-            name: tensor
-            for file in self.manifest.weights
-            for name, tensor in map_weights(directory / file).items()
-        }
         keep = session.get_function("vm.builtin.tensor_cache.update")
-        for index, name in enumerate(self.manifest.parameters):
-            keep(f"{_WEIGHT}_{index}", self._send(tensors[name].to_tvm()), True)
+        for index, tensor in enumerate(map_parameters(directory, self.manifest)):
+            keep(f"{_WEIGHT}_{index}", self._send(tensor.to_tvm()), True)
         params = session.get_function("vm.builtin.param_array_from_cache")(
             _WEIGHT, len(self.manifest.parameters)
         )
