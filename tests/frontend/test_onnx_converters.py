@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import onnx.reference
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from tests.frontend.onnx_case import run_case
 from tests.frontend.onnx_files import assert_equals_onnx_runtime, value, write
 from tests.relay_passes.running import run_main
 from tvm_vacc.frontend.import_onnx import import_onnx
@@ -143,3 +144,19 @@ def test_slice_of_the_last_seq_as_positions_are_cut_from_a_mask(tmp_path: Path) 
     x, ids = np.arange(8, dtype=np.float32), np.ones(3, np.float32)
     inputs = {"x": x, "ids": ids, "past": np.zeros(5, np.float32)}
     assert_equals_onnx_runtime(path, inputs, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize(("shape", "antialias"), [((6,), 0), ((5, 7), 0), ((5, 7), 1)])
+def test_resize_of_one_and_two_dimensions(
+    shape: tuple[int, ...], antialias: int, mode: str
+) -> None:
+    """What reads where data says looks like a product of matrix and vector to TVM's schedules."""
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode=mode, antialias=antialias)
+    scales = numpy_helper.from_array(np.full(len(shape), 0.7, np.float32), "scales")
+    outputs = [value("y", [None] * len(shape))]
+    graph = helper.make_graph([node], "g", [value("x", list(shape))], outputs, [scales])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    wanted = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    run_case(model, [([x], wanted)], rtol=1e-4, atol=1e-5)

@@ -16,6 +16,10 @@ _Bb: TypeAlias = relax.BlockBuilder
 _REACH = {"linear": 1, "cubic": 2}
 """Elements to either side that a result depends on."""
 
+_AS_IT_STANDS = {"op_pattern": 8, "tirx.is_scheduled": True}
+"""Fused with nothing (8 is opaque), and left to no schedule of TVM's: where a sum reads is computed
+from data, and TVM's analysis of GEMVs asserts that it is not."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -197,7 +201,7 @@ def _weighted(
 
         return te.compute(_resized(x.shape, axis, size), element, name="resampled")
 
-    return bb.emit_te(add, x, place_O, weight_OT)
+    return bb.emit_te(add, x, place_O, weight_OT, primfunc_attrs=_AS_IT_STANDS)
 
 
 def _kernel(how: Sampling, distance: Any) -> tirx.Expr:
