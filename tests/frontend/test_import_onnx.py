@@ -122,6 +122,43 @@ def test_unsupported_operators_are_reported_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(
+    ("constants", "drops"),
+    [
+        ({"ratio": 0.3, "mode": True}, True),
+        ({"mode": True}, True),  # half of all, if not said
+        ({"ratio": 0.3}, True),  # the mode is an input
+        ({"ratio": 0.0, "mode": True}, False),
+        ({"ratio": 0.3, "mode": False}, False),
+    ],
+)
+def test_a_dropout_that_drops_is_refused(
+    constants: dict[str, float], drops: bool, external: bool, tmp_path: Path
+) -> None:
+    ratio = "ratio" if "ratio" in constants else ""
+    inputs = [value("x", [3])]
+    if "mode" not in constants:
+        inputs.append(value("mode", [], TensorProto.BOOL))
+    path = write(
+        tmp_path / "m.onnx",
+        [helper.make_node("Dropout", ["x", ratio, "mode"], ["y"], name="late")],
+        inputs,
+        [value("y", [3])],
+        {
+            name: np.array(number, bool if name == "mode" else np.float32)
+            for name, number in constants.items()
+        },
+        external=external,
+    )
+    if not drops:
+        import_onnx(path, simplify=True)
+        return
+    message = r"operators that cannot be compiled: Dropout in training mode \(nodes late\)"
+    with pytest.raises(OnnxError, match=message):
+        import_onnx(path, simplify=True)
+
+
 def damaged(path: Path, how: str) -> None:
     model = onnx.load(str(path), load_external_data=False)
     entries = {entry.key: entry for entry in model.graph.initializer[0].external_data}

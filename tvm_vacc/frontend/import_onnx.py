@@ -94,7 +94,7 @@ def import_onnx(
     model = expand_functions(model, _kept_operators())
     supported = {*converters(), *CONTROL_FLOW, "Constant", "If"}
     nodes = needed_nodes(model.graph) if simplify else model.graph.node
-    refuse_unsupported(nodes, supported, path)
+    refuse_unsupported(model.graph, nodes, supported, path)
     simplification = None
     if simplify:
         model, simplification = simplify_onnx(model)
@@ -102,7 +102,7 @@ def import_onnx(
     stored = stored or {}
     weights |= {name: matrix.codes for name, matrix in stored.items()}
     _name_total_length(model.graph)
-    refuse_unsupported(model.graph.node, supported, path)
+    refuse_unsupported(model.graph, model.graph.node, supported, path)
     _tag_domains(model.graph)
     hold_in_bytes(model.graph, path)
     importer = WeightlessImporter(path, weights, frozenset(stored), origins)

@@ -8,6 +8,9 @@ from pathlib import Path
 import onnx
 
 from tvm_vacc.errors import OnnxError
+from tvm_vacc.frontend.training_mode import Constants, constants_of, may_drop
+
+_TRAINING = "Dropout in training mode"
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -46,12 +49,16 @@ def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def refuse_unsupported(
-    nodes: Iterable[onnx.NodeProto], supported: Collection[str], path: Path
+    graph: onnx.GraphProto,
+    nodes: Iterable[onnx.NodeProto],
+    supported: Collection[str],
+    path: Path,
 ) -> None:
-    """Refuse operators that have no converter.
+    """Refuse operators that have no converter, and Dropout in training mode.
 
     Args:
-        nodes: of a graph; their subgraphs are looked at too.
+        graph: whose constants say how a node runs.
+        nodes: those of `graph` that count; their subgraphs are looked at too.
         supported: operator types, those of other domains with their domain before them.
         path: of the file, for the message.
 
@@ -60,18 +67,20 @@ def refuse_unsupported(
     """
     missing: dict[str, list[str]] = {}
 
-    def visit(nodes: Iterable[onnx.NodeProto]) -> None:
+    def visit(nodes: Iterable[onnx.NodeProto], constants: Constants) -> None:
         for node in nodes:
-            if (kind := tagged_type(node)) not in supported:
+            kind = tagged_type(node)
+            drops = may_drop(node, constants, path.parent)
+            if drops or kind not in supported:
                 label = node.name or f"output {', '.join(node.output)}"
-                missing.setdefault(kind, []).append(label)
+                missing.setdefault(_TRAINING if drops else kind, []).append(label)
             for subgraph in subgraphs(node):
-                visit(subgraph.node)
+                visit(subgraph.node, {**constants, **constants_of(subgraph)})
 
-    visit(nodes)
+    visit(nodes, constants_of(graph))
     if missing:
         listed = "; ".join(f"{op} (nodes {', '.join(names)})" for op, names in missing.items())
         raise OnnxError(
             f"{path}: operators that cannot be compiled: {listed}",
-            "export with standard operators of opset 23 or older",
+            "export for inference, with standard operators of opset 23 or older",
         )
