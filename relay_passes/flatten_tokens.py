@@ -31,6 +31,7 @@ TOKEN_WISE = frozenset(
         ops.gqa_attention,
         ops.kv_append,
         ops.linear,
+        ops.quantized_linear,
         ops.rms_norm,
         ops.rope,
         ops.swiglu,

@@ -25,6 +25,9 @@ from tvm_vacc.ops import quantized_linear
 from tvm_vacc.ops.quantized_linear import CODES_ARGUMENTS, split_arguments
 from tvm_vacc.quantize.scheme import STORED, W4A16, W8A8, W8A16
 
+UNPACKED = "it has zero points, not 4 bits, or blocks that do not divide its inputs"
+"""Why the graph unpacks a matrix, and not whoever reads the file."""
+
 
 @dataclass(frozen=True)
 class FuseDequantize:
@@ -97,7 +100,12 @@ class _Fusion:
         is_transposed = transpose is not None
         stored = matrix if transpose is None else transpose.args[0]
         source = graph.call(stored, "tvm_vacc.dequantize")
-        if source is None or not _is_parameter(graph, source.args[0]):
+        if source is None:
+            return None
+        if not _is_parameter(graph, source.args[0]):
+            packed = _packed(graph, source.args[0])
+            if packed is not None:
+                self.left[packed.name] = UNPACKED
             return None
         codes = _read_codes(graph, source, out_axis=0 if is_transposed else 1)
         if isinstance(codes, str):
@@ -152,6 +160,19 @@ def _bias(graph: Graph, expr: relax.Expr) -> relax.Expr | None:
 
 def _is_parameter(graph: Graph, expr: relax.Expr) -> bool:
     return isinstance(expr, relax.Var) and graph.is_weight(expr) and len(shape_of(expr)) == 2
+
+
+def _packed(graph: Graph, codes: relax.Expr) -> relax.Var | None:
+    """Return the weight that the graph unpacks `codes` from, None where it is no weight."""
+    while not (isinstance(codes, relax.Var) and graph.is_weight(codes)):
+        value = graph.value(codes)
+        if isinstance(value, relax.Call) and value.args:
+            codes = value.args[0]
+        elif isinstance(value, relax.Tuple):
+            codes = value.fields[0]
+        else:
+            return None
+    return codes
 
 
 def _read_codes(graph: Graph, call: relax.Call, out_axis: int) -> _Codes | str:

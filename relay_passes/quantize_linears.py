@@ -89,13 +89,19 @@ class QuantizeLinears:
 
         Raises:
             ConfigError: a weight has a number of inputs that the scheme cannot take, or stands in
-            the graph itself.
+            the graph itself, or the model holds codes of all of them already.
         """
         main = module["main"]
         rewriter = _Quantizer(main, self)
         body = rewriter.visit_expr(main.body)
         if rewriter.refusals:
             raise rewriter.refusals[0]
+        if read_plan(main) and not rewriter.matches:
+            raise ConfigError(
+                "frontend.quantize.type asks for codes to be made, and the model holds codes of "
+                "its linears already",
+                "leave the type out, or give the model that is not quantised",
+            )
         body = without_dead_code(body)
         made = [*weights_read(main, body), *rewriter.params.values()]
         plan = [*read_plan(main), *rewriter.plan.values()]

@@ -11,7 +11,7 @@ from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relay_passes.base import NUM_CACHES, NUM_INPUT, PassResult
-from tvm_vacc.ops import linear, rms_norm
+from tvm_vacc.ops import linear, quantized_linear, rms_norm
 
 LOGIT_ROWS = "logit_rows"
 """Name of the added input: ``[outputs]`` int32, indices of tokens."""
@@ -21,7 +21,7 @@ LOGIT_ROWS = "logit_rows"
 class SelectLogits:
     """Gather the tokens of ``logit_rows`` before the final norm and the head.
 
-    Matches once in a decoder whose only output is a `linear`; never otherwise.
+    Matches once in a decoder whose only output is a `linear`, quantised or not; never otherwise.
     """
 
     name: str = "select_logits"
@@ -29,7 +29,7 @@ class SelectLogits:
     def apply(self, module: ir.IRModule) -> PassResult:
         """Rewrite ``main``; the new input stands before the caches, after the other inputs."""
         function = module["main"]
-        head = _call_of(function, function.body.body, linear.op)
+        head = _call_of(function, function.body.body, linear.op, quantized_linear.op)
         if head is None:
             return PassResult(module, 0)
         norm = _call_of(function, head.args[0], rms_norm.op)
@@ -66,9 +66,9 @@ class _TakeBefore(PyExprMutator):
         return relax.Call(call.op, [taken, *call.args[1:]], call.attrs, span=call.span)
 
 
-def _call_of(function: relax.Function, expr: relax.Expr, op: ir.Op) -> relax.Call | None:
-    """Follow variables to the call that computes `expr`; None where it is not of `op`."""
+def _call_of(function: relax.Function, expr: relax.Expr, *ops: ir.Op) -> relax.Call | None:
+    """Follow variables to the call that computes `expr`; None where it is of none of `ops`."""
     values = relax.analysis.get_var2val(function)
     while isinstance(expr, relax.Var):
         expr = values.get(expr)
-    return expr if isinstance(expr, relax.Call) and expr.op == op else None
+    return expr if isinstance(expr, relax.Call) and expr.op in ops else None

@@ -36,6 +36,14 @@ def test_one_of_several_structures_is_enough_and_no_other() -> None:
         run_pipeline(module, [Step(Fake(11), (13, 9))])
 
 
+def test_two_passes_may_share_the_matches() -> None:
+    module = FusedGlm(tiny_spec()).build()
+    shared = Step(Fake(6, "second"), (7,), after="first")
+    run_pipeline(module, [Step(Fake(1, "first")), shared])
+    with pytest.raises(PassError, match="first and second matched 8 times, this model needs 7"):
+        run_pipeline(module, [Step(Fake(2, "first")), shared])
+
+
 def test_reports_and_progress() -> None:
     module = FusedGlm(tiny_spec()).build()
     told: list[tuple[int, int]] = []

@@ -57,6 +57,9 @@ MAX_WORKERS: Final = 1024
 ALWAYS_HASHED_BYTES: Final = 64 << 20
 """Bytes: smaller files of an artefact are hashed at every open (0.1 s); larger ones on demand."""
 
+MAX_NOTE_CHARS: Final = 300
+"""Characters that an error repeats of a pass's note, which names every weight it tells of."""
+
 MAX_SEQUENCES: Final = 8
 """Sequences of full context that the KV cache of a loaded model has room for."""
 

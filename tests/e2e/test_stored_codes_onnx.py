@@ -275,6 +275,7 @@ def test_matmul_nbits(
     path = save(tmp_path / "m.onnx", [node], weights, (inputs, OUT), external=block == 64)
     graph = compiled(path)
     assert storage(graph) == ([] if kept is None else [kept])
+    assert ("codes (" in notes(graph)) == (kept is None and zero_points != "floats")
     x = rng.standard_normal((5, inputs), dtype=np.float32)
     want = answers(path, x)
     bound = 1e-6 if kept is None else 1e-3
