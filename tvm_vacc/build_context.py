@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import tvm
@@ -31,7 +31,7 @@ def build_context(build: BuildOptions, watch: BuildWatch, *instruments: Any) -> 
         disabled_pass=list(build.disabled) or None,
         instruments=watching or None,
     )
-    with context:
+    with context, build.tuning.gaining() if build.tuning else nullcontext():
         try:
             yield
         except VaccError:

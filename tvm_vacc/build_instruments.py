@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import tvm
 from tvm.ir.instrument import pass_instrument
+
+_IS_SCHEDULED = "tirx.is_scheduled"
+"""The attribute by which TVM's schedulers know functions that they are to leave alone."""
 
 
 @pass_instrument
@@ -56,6 +60,43 @@ class PassPrinter:
         """Called by TVM."""
         if info.name in self._after:
             self._show(f"# after {info.name}\n{module.script()}")
+
+
+@pass_instrument
+class TunedKernels:
+    """Notes the kernels that tuning records have scheduled.
+
+    Attributes:
+        names: of their functions.
+        seconds: what that took.
+    """
+
+    PASS = "MetaScheduleApplyDatabase"
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.seconds = 0.0
+        self._before: set[str] = set()
+        self._start = 0.0
+
+    def run_before_pass(self, module: tvm.ir.IRModule, info: tvm.transform.PassInfo) -> None:
+        """Called by TVM."""
+        if info.name == self.PASS:
+            self._before, self._start = _scheduled(module), time.perf_counter()
+
+    def run_after_pass(self, module: tvm.ir.IRModule, info: tvm.transform.PassInfo) -> None:
+        """Called by TVM."""
+        if info.name == self.PASS:
+            self.seconds = time.perf_counter() - self._start
+            self.names = tuple(sorted(_scheduled(module) - self._before))
+
+
+def _scheduled(module: tvm.ir.IRModule) -> set[str]:
+    return {
+        gvar.name_hint
+        for gvar, function in module.functions_items()
+        if isinstance(function, tvm.tirx.PrimFunc) and _IS_SCHEDULED in (function.attrs or {})
+    }
 
 
 @pass_instrument

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_vacc.cache.key import digest_of
+from tvm_vacc.tuning_records import TuningRecords
 
 OPT_LEVELS = range(4)
 """0 leaves out what a model can do without; TVM's own passes have levels 0 and 1."""
@@ -20,11 +21,13 @@ class BuildOptions:
         opt_level: of `OPT_LEVELS`.
         disabled: names of passes, ours or TVM's, that are left out.
         pass_config: keys of `tvm.transform.PassContext`, as `tvm_vacc.pass_config` reads them.
+        tuning: what `tvmc tune` has found for the target; None: kernels are built untuned.
     """
 
     opt_level: int = 3
     disabled: tuple[str, ...] = ()
     pass_config: Mapping[str, Any] = field(default_factory=dict)
+    tuning: TuningRecords | None = None
 
     @property
     def parts(self) -> dict[str, str]:
@@ -33,6 +36,7 @@ class BuildOptions:
             "opt level": str(self.opt_level),
             "disabled passes": ", ".join(sorted(self.disabled)),
             "pass config": digest_of(dict(self.pass_config)),
+            "tuning records": self.tuning.digest if self.tuning else "none",
         }
 
 

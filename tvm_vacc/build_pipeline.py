@@ -5,6 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 from tvm.s_tir import dlight
+from tvm.s_tir.meta_schedule.database import Database
 
 import tvm_vacc.ops  # noqa: F401  registers the operators and their legalisations
 
@@ -30,7 +31,29 @@ def build_passes() -> tvm.transform.Pass:
 
 
 def plan_passes() -> tvm.transform.Pass:
-    """Return the first part of it: to calls of scheduled kernels, their memory planned."""
+    """Return the first part of it: to calls of scheduled kernels, their memory planned.
+
+    Where a database of MetaSchedule's is open (``with database:``), it schedules the kernels that
+    it knows.
+    """
+    tuned = [] if Database.current() is None else [relax.transform.MetaScheduleApplyDatabase()]
+    return tvm.transform.Sequential(
+        [
+            *fuse_passes().passes,
+            *tuned,
+            schedule_passes(),
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+            relax.transform.CallTIRRewrite(),
+            relax.transform.StaticPlanBlockMemory(),
+        ],
+        name="tvm_vacc.plan",
+    )
+
+
+def fuse_passes() -> tvm.transform.Pass:
+    """Return the first part of that: to calls of fused kernels; only ours are scheduled."""
     return tvm.transform.Sequential(
         [
             relax.backend.DispatchSampling(),
@@ -40,12 +63,11 @@ def plan_passes() -> tvm.transform.Pass:
             relax.transform.FoldConstant(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
-            dlight.ApplyDefaultSchedule(dlight.cpu.GEMV(), dlight.cpu.Reduction()),
-            relax.transform.RewriteDataflowReshape(),
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
-            relax.transform.CallTIRRewrite(),
-            relax.transform.StaticPlanBlockMemory(),
         ],
-        name="tvm_vacc.plan",
+        name="tvm_vacc.fuse",
     )
+
+
+def schedule_passes() -> tvm.transform.Pass:
+    """Return the pass that schedules the kernels of stock operators that nothing has scheduled."""
+    return dlight.ApplyDefaultSchedule(dlight.cpu.GEMV(), dlight.cpu.Reduction())

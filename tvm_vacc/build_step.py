@@ -17,6 +17,7 @@ from relay_passes.weight_plan import PackedWeight, read_plan, tensors_of
 from tvm_vacc.artifact.manifest import FileEntry, PassReport, TensorSpec
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.build_context import build_context
+from tvm_vacc.build_instruments import TunedKernels
 from tvm_vacc.build_options import BuildOptions, BuildWatch
 from tvm_vacc.cache.key import Key
 from tvm_vacc.cache.store import Cache, Piece
@@ -105,7 +106,11 @@ def make_build(
         if not piece.is_ready:
             imported, module, passes = run_passes(read, steps, report, watch)
             build = describe(imported, module, passes, root)
-            names = _write_kernels(module, target, linker, piece.directory, report, options, watch)
+            tuned = TunedKernels()
+            names = _write_kernels(
+                module, target, linker, piece.directory, report, options, watch, tuned
+            )
+            build = dataclasses.replace(build, passes=(*passes, *tuning_reports(options, tuned)))
             _keep(piece, build, names)
         for name in piece.files:
             if name != _RECORD:
@@ -147,6 +152,7 @@ def _write_kernels(
     report: Report,
     options: BuildOptions,
     watch: BuildWatch,
+    tuned: TunedKernels,
 ) -> tuple[str, ...]:
     """Write machine code to `directory`, or C where that is the target; return the files."""
 
@@ -154,10 +160,10 @@ def _write_kernels(
         report(Progress("kernels", done, total, "steps"))
 
     if not emits_c(target):
-        kernels = build_kernels(module, target, tell, build=options, watch=watch)
+        kernels = build_kernels(module, target, tell, build=options, watch=watch, tuned=tuned)
         return store_kernels(kernels, directory, linker)
     tell(0, 1)
-    with build_context(options, watch):
+    with build_context(options, watch, tuned):
         planned = plan_memory(module, target)
         names = write_sources(planned, directory)
     dump_kernels(planned, None, watch)
@@ -213,6 +219,14 @@ def _frontend_reports(imported: ImportedModel) -> tuple[PassReport, ...]:
     note = done.remark or f"{done.nodes_before} nodes before, {done.nodes_after} after"
     removed = max(0, done.nodes_before - done.nodes_after)
     return (PassReport("onnxsim", removed, None, done.seconds, note),)
+
+
+def tuning_reports(options: BuildOptions, tuned: TunedKernels) -> tuple[PassReport, ...]:
+    """Return which kernels were scheduled by tuning records, where there were some."""
+    if options.tuning is None:
+        return ()
+    note = ", ".join(tuned.names) or "no kernel of this model gains by these records"
+    return (PassReport("apply_tuning_records", len(tuned.names), None, tuned.seconds, note),)
 
 
 def _specs(names: Sequence[str], types: Sequence[Any]) -> tuple[TensorSpec, ...]:

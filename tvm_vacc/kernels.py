@@ -9,7 +9,7 @@ import tvm
 
 from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.build_context import build_context
-from tvm_vacc.build_instruments import ModuleKeeper, PassCounter
+from tvm_vacc.build_instruments import ModuleKeeper, PassCounter, TunedKernels
 from tvm_vacc.build_options import BuildOptions, BuildWatch
 from tvm_vacc.build_pipeline import build_passes, plan_passes
 from tvm_vacc.dump_code import dump_kernels
@@ -23,6 +23,7 @@ def build_kernels(
     *,
     build: BuildOptions | None = None,
     watch: BuildWatch | None = None,
+    tuned: TunedKernels | None = None,
 ) -> tvm.runtime.Executable:
     """Compile `module` for `target` by the pipeline of the ``tvm_vacc`` tag.
 
@@ -32,6 +33,7 @@ def build_kernels(
         progress: is told the steps done and in all: the pipeline's passes, then machine code.
         build: how TVM's passes run.
         watch: what is to be seen of it.
+        tuned: notes which kernels the tuning records of `build` have scheduled.
 
     Raises:
         ConfigError: it fails without the passes that `build` leaves out.
@@ -41,7 +43,8 @@ def build_kernels(
     names = [name for name in names if name not in build.disabled]
     total = len(names) + 1
     keeper = ModuleKeeper(names[-1])
-    with build_context(build, watch, PassCounter(names, progress, total), keeper):
+    noting = [] if tuned is None else [tuned]
+    with build_context(build, watch, PassCounter(names, progress, total), keeper, *noting):
         executable = tvm.compile(module, target=target)
     progress(total, total)
     dump_kernels(keeper.module, executable, watch)

@@ -14,8 +14,9 @@ import tvm
 from relay_passes.bundle_params import ENTRY
 from relay_passes.weight_plan import read_plan, tensors_of
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
+from tvm_vacc.build_instruments import TunedKernels
 from tvm_vacc.build_options import BuildOptions, BuildWatch
-from tvm_vacc.build_step import describe, run_passes
+from tvm_vacc.build_step import describe, run_passes, tuning_reports
 from tvm_vacc.compiler import linker_for, resolve_options, steps_of
 from tvm_vacc.config import Config
 from tvm_vacc.dump_code import check_formats
@@ -86,13 +87,16 @@ def compile_library(
             raise ConfigError("-f so: a library holds neither KV cache nor tokenizer", _TAR)
         steps = steps_of(model, options, tvm_target, build, watch)
         imported, module, passes = run_passes(model.read, steps, report, watch)
+        tuned = TunedKernels()
         executable = build_kernels(
             module,
             tvm_target,
             lambda done, total: report(Progress("kernels", done, total, "steps")),
             build=build,
             watch=watch,
+            tuned=tuned,
         )
+        passes = (*passes, *tuning_reports(build, tuned))
         built = describe(imported, module, passes, model.onnx.parent)
         plan = read_plan(module[ENTRY])
         arrays = [array for entry in plan for array in pack_weight(entry, imported.weights)]

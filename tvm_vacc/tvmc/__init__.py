@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from tvm_vacc.tvmc.model import TVMCModel
     from tvm_vacc.tvmc.package import TVMCPackage
     from tvm_vacc.tvmc.result import TVMCResult
+    from tvm_vacc.tvmc.tuning import tune
 
-__all__ = ["TVMCModel", "TVMCPackage", "TVMCResult", "compile", "load", "run"]
+__all__ = ["TVMCModel", "TVMCPackage", "TVMCResult", "compile", "load", "run", "tune"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tvm_vacc.tvmc import api
+    from tvm_vacc.tvmc import api, tuning
 
-    return getattr(api, name)
+    return tuning.tune if name == "tune" else getattr(api, name)

@@ -85,6 +85,7 @@ def compile(
     prefill: int | None = None,
     context: int | None = None,
     passport: bool = True,
+    tuning_records: str | Path | None = None,
 ) -> TVMCPackage:
     """Compile a model.
 
@@ -98,6 +99,7 @@ def compile(
         output_format: ``dir``, ``tar``, ``so`` or ``mlf``; default: as `package_path` ends.
         dtype: see ``tvmc compile``; so are `prefill` and `context`.
         passport: whether the accuracy of a language model is measured.
+        tuning_records: the directory that `tune` has filled for `target`.
 
     Raises:
         VaccError: the model cannot be compiled, or an argument cannot be had.
@@ -129,6 +131,7 @@ def compile(
         "dtype": dtype,
         "prefill": prefill,
         "context": context,
+        "tuning_records": None if tuning_records is None else Path(tuning_records),
     }
     for kind, options in (additional_target_options or {}).items():
         for name, value in options.items():
@@ -153,7 +156,7 @@ def compile(
         result.format,
         name=result.module_name,
         target=target,
-        build=read_build_options(given),
+        build=read_build_options(given, target),
         watch=read_watch(given, output, times),
         passport=passport,
         dtype=wanted.dtype,

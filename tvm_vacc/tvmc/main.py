@@ -25,6 +25,7 @@ from tvm_vacc.tvmc.commands.generate import generate
 from tvm_vacc.tvmc.commands.inspect import inspect
 from tvm_vacc.tvmc.commands.profile import profile
 from tvm_vacc.tvmc.commands.run import run
+from tvm_vacc.tvmc.commands.tune import tune
 from tvm_vacc.tvmc.commands.verify import verify
 from tvm_vacc.tvmc.presets import options_of, read_preset
 
@@ -62,7 +63,7 @@ def cli(context: click.Context, debug: bool, config: str | None) -> None:
         context.default_map = {name: options_of(read_preset(config), cli.commands[name], config)}
 
 
-for _command in (compile_command, generate, chat, run, inspect, profile, verify, compare):
+for _command in (compile_command, generate, chat, run, tune, inspect, profile, verify, compare):
     cli.add_command(_command)
 
 

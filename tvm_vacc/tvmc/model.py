@@ -125,6 +125,10 @@ class TVMCModel:
         """Return where `tvmc.compile` puts a package that is given no path; it goes with this."""
         return str(Path(self._folder.name) / "package")
 
+    def default_records_path(self) -> str:
+        """Return where `tvmc.tune` puts records that are given no path; they go with this."""
+        return str(Path(self._folder.name) / "records")
+
     def source(self) -> tuple[Path, str | None]:
         """Return the file to be compiled, and its format; a module is written to one."""
         if self.path is not None:

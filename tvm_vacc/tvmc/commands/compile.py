@@ -73,7 +73,7 @@ def compile_command(file: Path, no_passport: bool, no_cache: bool, **given: Any)
     options = compiler.resolve_options(model, name=result.module_name, **asdict(wanted))
     output = result.path(options.output)
     times: list[str] = []
-    build, watch = read_build_options(given), read_watch(given, output, times)
+    build, watch = read_build_options(given, target), read_watch(given, output, times)
     passes = planned_passes(options, target, build, watch)
     if dry_run or verbose:
         show_plan(options, target, passes, output, passport=not no_passport)

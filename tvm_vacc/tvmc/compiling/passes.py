@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,21 +56,31 @@ _OPTIONS = (
         multiple=True,
         help="Print the module after these passes.",
     ),
+    option(
+        "--tuning-records",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIRECTORY",
+        help="Schedule kernels as tvmc tune has found best for this target.",
+    ),
     option("--print-pass-times", is_flag=True, help="Print what each of TVM's passes took."),
 )
 
 
-def read_build_options(given: dict[str, Any]) -> BuildOptions:
-    """Take the options that change code out of `given`.
+def read_build_options(given: dict[str, Any], target: str) -> BuildOptions:
+    """Take the options that change code for `target` out of `given`.
 
     Raises:
-        ConfigError: see `parse_pass_config`.
+        ConfigError: see `parse_pass_config` and `TuningRecords.open`.
     """
     from tvm_vacc.build_options import BuildOptions
     from tvm_vacc.pass_config import parse_pass_config
+    from tvm_vacc.target_string import make_target
+    from tvm_vacc.tuning_records import TuningRecords
 
+    records = given.pop("tuning_records")
     return BuildOptions(
         opt_level=given.pop("opt_level"),
         disabled=split_list(given.pop("disabled_pass")),
         pass_config=parse_pass_config(given.pop("pass_config")),
+        tuning=TuningRecords.open(records, make_target(target)) if records else None,
     )

@@ -1,0 +1,45 @@
+"""Ctrl-C waits for what is held, and reaches no process that was started meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tvm_vacc.tuning.interrupts import interrupt_held
+
+ALIVE = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+
+
+def press(done: list[str]) -> None:
+    with interrupt_held():
+        signal.raise_signal(signal.SIGINT)
+        done.append(subprocess.check_output([sys.executable, "-c", ALIVE], text=True))
+
+
+def test_it_is_raised_at_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        press(done)
+    assert done == ["alive\n"]
+    with pytest.raises(KeyboardInterrupt):  # as before
+        signal.raise_signal(signal.SIGINT)
+
+
+def fail(*, pressed: bool) -> None:
+    with interrupt_held():
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("other")
+
+
+def test_what_tvm_makes_of_it_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fail(pressed=True)
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="other"):
+        fail(pressed=False)

@@ -1,0 +1,50 @@
+"""Tuning a convolution for a handful of trials: measured, right, and gone on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.tuning.models import convolution
+from tvm_vacc import tvmc
+from tvm_vacc.errors import ConfigError
+from tvm_vacc.tuning.progress import TuningProgress
+from tvm_vacc.tuning.tune import DEFAULT_TARGET, tune
+from tvm_vacc.tuning_records import SCHEDULES
+
+
+def test_c_cannot_be_tuned(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="C sources cannot be timed here"):
+        tune(tmp_path / "net.onnx", records=tmp_path / "r", target="tvm_vacc/c")
+
+
+@pytest.mark.slow
+def test_a_tuned_model_is_right_and_tuning_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, records = convolution(tmp_path / "net.onnx"), tmp_path / "records"
+    told: list[TuningProgress] = []
+    tuned = tune(path, records=records, trials=4, tasks="0", progress=told.append)
+    assert [progress.record.trials for progress in told] == [0, 4]
+    [record] = tuned.kernels
+    assert record.best is not None
+    assert tuned.gain is not None
+    assert (tuned.gain.what, tuned.gain.times > 0) == ("run", True)
+    measured = (records / SCHEDULES).read_text()
+    assert len(measured.splitlines()) == 4
+
+    model = tvmc.load(path)
+    assert tvmc.tune(model, tuning_records=records, trials=6, tasks="0") == str(records)
+    assert "times as fast" in capsys.readouterr().out
+    more = (records / SCHEDULES).read_text()
+    assert more.startswith(measured)
+    assert len(more.splitlines()) == 6
+
+    package = tvmc.compile(model, DEFAULT_TARGET, tuning_records=records)
+    x = np.random.default_rng(1).standard_normal((1, 8, 14, 14)).astype(np.float32)
+    [expected] = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    result = tvmc.run(package, inputs={"x": x}).get_output("y")
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4)

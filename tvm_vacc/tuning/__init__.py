@@ -1,0 +1,1 @@
+"""Searches for faster kernels on the machine at hand, and keeps what it finds as records."""

@@ -1,0 +1,118 @@
+"""The tasks of a model: the kernels that tuning can work on, and the choice of some of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tvm
+from tvm.relax.analysis import has_reshape_pattern
+from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
+
+from tvm_vacc.build_pipeline import fuse_passes
+from tvm_vacc.config import Config
+from tvm_vacc.errors import ConfigError
+from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
+from tvm_vacc.passed_module import passed_module
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of stock operators.
+
+    Attributes:
+        name: of the fused function.
+        module: the function alone, not scheduled.
+        calls: in one run of the model.
+        operations: of one call, as TVM estimates them.
+    """
+
+    name: str
+    module: tvm.ir.IRModule
+    calls: int
+    operations: float
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """All of a model.
+
+    Attributes:
+        kernels: those that can be tuned, the most expensive first.
+        open_kernels: how many cannot, since dimensions of them are open.
+    """
+
+    kernels: tuple[Kernel, ...]
+    open_kernels: int
+
+
+def find_tasks(
+    path: str | Path | Config, target: tvm.target.Target, directory: Path, **given: Any
+) -> Tasks:
+    """Bring a model to fused kernels and return those that are not ours.
+
+    Args:
+        path: see `tvm_vacc.compile`.
+        target: what for; says how many cores there are.
+        directory: for what a compile keeps beside its artefact.
+        given: arguments of `resolve_options`.
+
+    Raises:
+        VaccError: see `tvm_vacc.compile`.
+    """
+    module = passed_module(path, target, directory, **given)
+    with target:
+        fused = fuse_passes()(module)
+    kernels, open_kernels = [], 0
+    for task in extract_tasks(fused, target):
+        unscheduled = task.dispatched[0]
+        [function] = [function for _, function in unscheduled.functions_items()]
+        # A reshape becomes a view of the same memory, unless something schedules it.
+        if OPERATOR_ATTRIBUTE in (function.attrs or {}) or has_reshape_pattern(function):
+            continue
+        if not _is_static(function):
+            open_kernels += 1
+            continue
+        operations = float(estimate_tir_flops(unscheduled))
+        kernels.append(Kernel(str(task.task_name), unscheduled, int(task.weight), operations))
+    kernels.sort(key=lambda kernel: -kernel.operations * kernel.calls)
+    return Tasks(tuple(kernels), open_kernels)
+
+
+def chosen(tasks: Sequence[Item], text: str) -> list[Item]:
+    """Return the tasks that ``all`` or ``0,2,3-5`` names, in that order.
+
+    Raises:
+        ConfigError: the text is neither, or names a task that is not there.
+    """
+    if text == "all":
+        return list(tasks)
+    numbers: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if found is None:
+            raise ConfigError(f"--tasks is {text!r}", "write all, list, or numbers: 0,2,3-5")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise ConfigError(f"--tasks names {part.strip()}", f"write {last}-{first}")
+        if last >= len(tasks):
+            raise ConfigError(
+                f"--tasks names {part.strip()}, the model has {len(tasks)} tasks, from 0 on",
+                "see them with --tasks list",
+            )
+        numbers += range(first, last + 1)
+    return [tasks[number] for number in dict.fromkeys(numbers)]
+
+
+def _is_static(function: tvm.tirx.PrimFunc) -> bool:
+    return all(
+        isinstance(dim, (int, tvm.tirx.IntImm))
+        for param in function.params
+        for dim in getattr(param.ty, "shape", ())
+    )
