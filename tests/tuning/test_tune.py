@@ -21,6 +21,14 @@ def test_c_cannot_be_tuned(tmp_path: Path) -> None:
         tune(tmp_path / "net.onnx", records=tmp_path / "r", target="tvm_vacc/c")
 
 
+def test_a_model_may_have_nothing_to_tune(tmp_path: Path) -> None:
+    model = convolution(tmp_path / "net.onnx", batch="batch")
+    told: list[int] = []
+    with pytest.raises(ConfigError, match="none of its kernels can be tuned"):
+        tune(model, records=tmp_path / "r", listed=lambda found: told.append(found.open_kernels))
+    assert told == [3]
+
+
 @pytest.mark.slow
 def test_a_tuned_model_is_right_and_tuning_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

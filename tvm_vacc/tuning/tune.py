@@ -79,20 +79,20 @@ def tune(
         trials: schedules to have measured of each kernel, earlier ones included.
         early_stopping: leave a kernel after so many in a row without a better one.
         timeout: seconds for building, and for timing, one schedule.
-        workers: processes that build; default: one a CPU of this process.
+        workers: processes that build; default: one a CPU of this process, and never more.
         progress: is told of every batch.
         listed: is told the tasks before the first.
         compare: whether the model is to be compiled without and with the records and timed.
         given: `dtype`, `prefill`, `context`, ... as `tvm_vacc.compile` takes them.
 
     Raises:
-        VaccError: the model cannot be compiled, or the records not be used.
+        VaccError: the model cannot be compiled, has nothing to tune, or the records are not for it.
     """
     tvm_target = make_target(target)
     if emits_c(tvm_target):
         raise ConfigError(f"target {target}: C sources cannot be timed here", "tune for tvm_vacc")
-    with_cores = _with_cores(tvm_target)
-    measuring = Measuring.make(with_cores, workers or _cpus(), timeout)
+    with_cores, cpus = _with_cores(tvm_target), _cpus()
+    measuring = Measuring.make(with_cores, min(workers or cpus, cpus), timeout)
     directory = Path(records).absolute()
     kept = TuningRecords.open_or_start(directory, tvm_target)
     # Beside the records: the artefacts that are compared may be large.
@@ -100,6 +100,10 @@ def tune(
         found = find_tasks(path, with_cores, Path(beside), **given)
         if listed is not None:
             listed(found)
+        if not found.kernels:
+            raise ConfigError(
+                f"{path}: none of its kernels can be tuned", "compile it without tuning records"
+            )
         wanted = chosen(found.kernels, tasks)
         clock = _Clock(len(wanted), trials, progress)
         for kernel in wanted:
