@@ -13,6 +13,8 @@ import tvm_vacc
 from tests.tvmc.conftest import Tvmc
 from tests.tvmc.fakes import fake_compiler
 from tvm_vacc.build_options import BuildOptions
+from tvm_vacc.target_string import make_target
+from tvm_vacc.tuning_records import TuningRecords
 
 compile_module = importlib.import_module("tvm_vacc.tvmc.commands.compile")
 
@@ -75,6 +77,22 @@ def test_passes_all_options(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: P
         "model_format": None,
         "build": BuildOptions(1, ("a", "b"), {"tirx.disable_assert": True}),
     }
+
+
+def test_tuning_records_are_read(tvmc: Tvmc, calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    target, records = "tvm_vacc -mcpu=znver4", tmp_path / "records"
+    known = TuningRecords.open_or_start(records, make_target(target))
+    given = ("compile", tmp_path, "--tuning-records", records)
+    assert tvmc(*given, "--target", target)[0] == 0
+    assert calls[-1]["build"].tuning == known
+    code, _, err = tvmc(*given, "--target", "tvm_vacc -mcpu=x86-64-v3")
+    assert code == 4
+    assert "its records are for" in err
+    code, _, err = tvmc("compile", tmp_path, "--tuning-records", tmp_path, "--target", target)
+    assert (code, err) == (
+        4,
+        f"Error: {tmp_path}: holds no tuning records; make them by tvmc tune\n",
+    )
 
 
 def test_an_open_quotation_is_refused(
