@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Let Ctrl-C wait until what runs inside is done; a second one ends it.
+    """Let Ctrl-C wait until what runs inside is done.
 
     TVM's C++ parts would make an empty RuntimeError of it, and the processes that are started
     inside, which get it too, would each print where they were: those never see it.
@@ -26,22 +26,15 @@ def interrupt_held() -> Iterator[None]:
 
     def note(_signal: int, _frame: FrameType | None) -> None:
         nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
         pressed = True
 
     handler = signal.signal(signal.SIGINT, note)
     # Processes inherit the mask. This one's other threads take the signal still.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    failure = None
     try:
         yield
-    except RuntimeError as error:  # perhaps what TVM makes of a second Ctrl-C
-        failure = error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
     if pressed:
-        raise KeyboardInterrupt from failure
-    if failure is not None:
-        raise failure
+        raise KeyboardInterrupt

@@ -69,7 +69,7 @@ def tune(
     """Look for faster kernels of a model, and write what is found to the directory `records`.
 
     What is there already is gone on from. An interrupt ends it after the batch of schedules that is
-    being measured; a second one at once.
+    being measured.
 
     Args:
         path: see `tvm_vacc.compile`.

@@ -88,7 +88,7 @@ def tune(
     """Tune FILE: a YAML config, a checkpoint's directory, or a model as compile takes it.
 
     Kernels of operators that are not ours are scheduled anew by TVM's MetaSchedule. Ctrl-C ends it
-    after the schedules that are being measured, a second one at once; the same command goes on.
+    after the schedules that are being measured, and the same command goes on from there.
 
     \b
     Examples:
