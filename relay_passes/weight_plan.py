@@ -77,7 +77,7 @@ class Quantized:
     """How a matrix becomes codes and scales.
 
     Attributes:
-        quantizer: what chooses them; `tvm_vacc.weights` knows each by its name.
+        quantizer: what chooses them; `tvm_vacc.steps.stored_weights` knows each by its name.
         scheme: a key of `tvm_vacc.quantize.scheme.SCHEMES`.
         group_size: inputs that share a scale.
     """

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tvm_vacc
 from relay_passes.weight_plan import PackedWeight
 from tests.frontend.glm_factory import make_glm_checkpoint
-from tvm_vacc import compiler, weight_stream
+from tvm_vacc import compiler
 from tvm_vacc.artifact.store import open_artifact
 from tvm_vacc.cache.store import DIRECTORY
 from tvm_vacc.errors import ArtifactError, CheckpointError, ConfigError, PassError
@@ -25,6 +25,7 @@ from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.pipeline import Step
 from tvm_vacc.progress import Progress
 from tvm_vacc.runtime.graph import Graph
+from tvm_vacc.steps import weight_stream
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,18 @@ from pathlib import Path
 import tvm
 
 from tvm_vacc.artifact.store import ArtifactWriter
-from tvm_vacc.build_options import BuildOptions, BuildWatch
-from tvm_vacc.build_step import make_build
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
 from tvm_vacc.cache.store import DIRECTORY, Cache
-from tvm_vacc.calibrate_step import choose_codes
+from tvm_vacc.codegen.dump_code import check_formats
+from tvm_vacc.codegen.linker import Linker, find_linker
+from tvm_vacc.codegen.options import BuildOptions, BuildWatch
+from tvm_vacc.codegen.pass_names import check_pass_names
 from tvm_vacc.codegen_c.hand_off import write_hand_off
 from tvm_vacc.config import CompileOptions, Config, load_config
-from tvm_vacc.dump_code import check_formats
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.estimate import estimate, require_room
-from tvm_vacc.linker import Linker, find_linker
-from tvm_vacc.model_entry import Model, open_model
 from tvm_vacc.model_format import GRAPH_FORMATS, graph_options, guess_format
-from tvm_vacc.packaging import copy_text_files, make_manifest
-from tvm_vacc.pass_names import check_pass_names
-from tvm_vacc.passport_step import make_passport, promoted_layers
 from tvm_vacc.pipeline import (
     Step,
     chosen,
@@ -34,10 +29,15 @@ from tvm_vacc.pipeline import (
     linear_dtype,
 )
 from tvm_vacc.progress import Report
-from tvm_vacc.stored_codes import stored_matrices, with_stored_codes
+from tvm_vacc.steps.build import make_build
+from tvm_vacc.steps.calibrate import choose_codes
+from tvm_vacc.steps.manifest import copy_text_files, make_manifest
+from tvm_vacc.steps.model_entry import Model, open_model
+from tvm_vacc.steps.passport import make_passport, promoted_layers
+from tvm_vacc.steps.stored_codes import stored_matrices, with_stored_codes
+from tvm_vacc.steps.weights import make_weights
 from tvm_vacc.target import C_TAG, emits_c, triple_of
 from tvm_vacc.target_string import make_target
-from tvm_vacc.weights_step import make_weights
 
 
 def compile(

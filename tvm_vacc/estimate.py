@@ -24,8 +24,8 @@ from tvm_vacc.frontend.tensor_ref import TensorRef
 from tvm_vacc.limits import COMPILER_BYTES, WEIGHT_ALIGNMENT
 from tvm_vacc.model_format import GRAPH_FORMATS
 from tvm_vacc.quantize.scheme import ROUND_TO_NEAREST, W8A16, Quantization, Scheme
-from tvm_vacc.stored_codes import with_stored_codes
-from tvm_vacc.weight_stream import SLICE_BYTES
+from tvm_vacc.steps.stored_codes import with_stored_codes
+from tvm_vacc.steps.weight_stream import SLICE_BYTES
 
 HEAD = "lm_head.weight"
 """The checkpoint's name for the last linear."""

@@ -10,9 +10,9 @@ import tvm
 from tvm_vacc.cache.store import DIRECTORY, Cache
 from tvm_vacc.compiler import passes_of, resolve_options
 from tvm_vacc.config import Config
-from tvm_vacc.model_entry import open_model
 from tvm_vacc.pipeline import run_pipeline
-from tvm_vacc.stored_codes import with_stored_codes
+from tvm_vacc.steps.model_entry import open_model
+from tvm_vacc.steps.stored_codes import with_stored_codes
 
 
 def passed_module(

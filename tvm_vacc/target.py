@@ -51,7 +51,7 @@ def autoload() -> None:
         return run
 
     def external(*arguments: Any) -> list[tvm.runtime.Module]:
-        from tvm_vacc.byoc import compile_functions
+        from tvm_vacc.codegen.byoc import compile_functions
 
         return compile_functions(*arguments)
 
@@ -105,6 +105,6 @@ def processor_of(target: tvm.target.Target) -> Processor | None:
 
 def vacc_pipeline() -> tvm.transform.Pass:
     """Return the pipeline from Relax to VM bytecode and scheduled TIR."""
-    from tvm_vacc.build_pipeline import build_passes
+    from tvm_vacc.codegen.pipeline import build_passes
 
     return build_passes()

@@ -13,8 +13,8 @@ import tvm
 from tvm import relax, tirx
 
 from tests.codegen_c.c_build import arguments_type, build, pointer
+from tvm_vacc.codegen.kernels import plan_memory
 from tvm_vacc.codegen_c.package import print_package
-from tvm_vacc.kernels import plan_memory
 from tvm_vacc.target_string import make_target
 
 Build = Callable[..., Any]

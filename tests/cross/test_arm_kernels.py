@@ -16,7 +16,7 @@ from schedules.linear_int8 import linear_int8_kernel, pack_linear_int8
 from tests.cross import qemu
 from tests.cross.arm64_root import PROGRAMS, Arm64
 from tests.schedules.quantized_kernels import LARGEST_CODE, integers
-from tvm_vacc.linker import find_linker
+from tvm_vacc.codegen.linker import find_linker
 from tvm_vacc.target import triple_of
 from tvm_vacc.target_string import make_target
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cross import qemu
 from tests.cross.demo import compile_demo, generate, greedy_text
-from tvm_vacc.linker import NONE
+from tvm_vacc.codegen.linker import NONE
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import tvm_vacc
-from tvm_vacc.config_quantize import Quantize
+from tvm_vacc.config.quantize import Quantize
 from tvm_vacc.runtime.model import Model
 from tvm_vacc.runtime.session import Session
 

@@ -15,9 +15,9 @@ from tvm import relax
 
 from relay_passes.bundle_params import ENTRY
 from relay_passes.weight_plan import read_plan, tensors_of
+from tvm_vacc.codegen.kernels import build_kernels
 from tvm_vacc.frontend.import_onnx import import_onnx
 from tvm_vacc.frontend.onnx_narrow_types import BYTES
-from tvm_vacc.kernels import build_kernels
 from tvm_vacc.pipeline import graph_pipeline, run_pipeline
 from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 

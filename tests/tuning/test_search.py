@@ -16,7 +16,7 @@ import tvm_vacc
 from tests.tuning.models import convolution
 from tvm_vacc import compiler
 from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
-from tvm_vacc.build_options import BuildOptions
+from tvm_vacc.codegen.options import BuildOptions
 from tvm_vacc.errors import MissingExtraError
 from tvm_vacc.runtime.graph import Graph
 from tvm_vacc.target_string import make_target

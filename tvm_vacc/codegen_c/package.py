@@ -49,7 +49,7 @@ def print_package(module: tvm.ir.IRModule) -> Package:
     example program must know of a graph that has one function.
 
     Args:
-        module: scheduled, with its memory planned (`tvm_vacc.build_pipeline.planned`).
+        module: scheduled, with its memory planned (`tvm_vacc.codegen.pipeline.planned`).
 
     Raises:
         TargetError: a kernel or the graph holds something that has no form in C.

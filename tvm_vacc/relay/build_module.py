@@ -12,10 +12,9 @@ from tvm import ir, relax
 from relay_passes.bundle_params import ENTRY, BundleParams
 from relay_passes.weight_plan import read_plan
 from tvm_vacc.artifact.manifest import TensorSpec
-from tvm_vacc.bound_weights import BoundModule, bind_weights, main_of
+from tvm_vacc.codegen.pass_names import check_pass_names
 from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.pass_names import check_pass_names
 from tvm_vacc.pipeline import Step, graph_pipeline, linear_dtype, run_pipeline
 from tvm_vacc.relay import explain
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
@@ -24,8 +23,9 @@ from tvm_vacc.relay.pass_context import VaccOptions, current_options
 from tvm_vacc.relay.targets import TargetLike, check_executor, resolve_target
 from tvm_vacc.runtime.signature import Signature
 from tvm_vacc.runtime.tensors import to_tvm
+from tvm_vacc.steps.bound_weights import BoundModule, bind_weights, main_of
+from tvm_vacc.steps.stored_weights import pack_weight
 from tvm_vacc.target import is_vacc
-from tvm_vacc.weights import pack_weight
 
 
 def build(

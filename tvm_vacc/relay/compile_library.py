@@ -14,23 +14,23 @@ import tvm
 from relay_passes.bundle_params import ENTRY
 from relay_passes.weight_plan import read_plan, tensors_of
 from tvm_vacc.artifact.manifest import Manifest, TensorSpec
-from tvm_vacc.build_instruments import TunedKernels
-from tvm_vacc.build_options import BuildOptions, BuildWatch
-from tvm_vacc.build_step import describe, run_passes, tuning_reports
+from tvm_vacc.codegen.dump_code import check_formats
+from tvm_vacc.codegen.instruments import TunedKernels
+from tvm_vacc.codegen.kernels import build_kernels
+from tvm_vacc.codegen.linker import Linker
+from tvm_vacc.codegen.options import BuildOptions, BuildWatch
 from tvm_vacc.compiler import linker_for, resolve_options, steps_of
 from tvm_vacc.config import Config
-from tvm_vacc.dump_code import check_formats
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.kernels import build_kernels
-from tvm_vacc.linker import Linker
-from tvm_vacc.model_entry import open_graph
-from tvm_vacc.packaging import make_manifest
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
 from tvm_vacc.runtime.signature import Signature
 from tvm_vacc.runtime.tensors import to_tvm
+from tvm_vacc.steps.build import describe, run_passes, tuning_reports
+from tvm_vacc.steps.manifest import make_manifest
+from tvm_vacc.steps.model_entry import open_graph
+from tvm_vacc.steps.stored_weights import pack_weight
 from tvm_vacc.target_string import make_target
-from tvm_vacc.weights import pack_weight
 
 _TAR = "compile it with -f tar: one file, which holds all of it"
 

@@ -11,12 +11,12 @@ import onnx
 import tvm
 from tvm import ir
 
-from tvm_vacc.bound_weights import BoundModule
 from tvm_vacc.errors import ConfigError, OnnxError, VaccError
 from tvm_vacc.frontend.import_onnx import import_onnx
 from tvm_vacc.relay import elsewhere, explain
 from tvm_vacc.relay.onnx_model import copy_model, set_dtypes, set_open_dims, set_opset, store
 from tvm_vacc.runtime.tensors import to_tvm
+from tvm_vacc.steps.bound_weights import BoundModule
 
 
 def from_onnx(

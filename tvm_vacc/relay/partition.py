@@ -9,11 +9,11 @@ from tvm import ir, relax
 
 from relay_passes.bundle_params import BundleParams
 from relay_passes.pack_weights import PackWeights
-from tvm_vacc.bound_weights import BoundModule, bind_weights
 from tvm_vacc.pipeline import run_pipeline
 from tvm_vacc.relay import explain
 from tvm_vacc.relay.build_module import chosen_steps
 from tvm_vacc.relay.pass_context import current_options
+from tvm_vacc.steps.bound_weights import BoundModule, bind_weights
 
 
 def partition_for_tvm_vacc(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_vacc.build_pipeline import schedule_passes
+from tvm_vacc.codegen.pipeline import schedule_passes
 from tvm_vacc.errors import MissingExtraError
 from tvm_vacc.tuning.build_schedule import build_schedule
 from tvm_vacc.tuning.cpu_intrinsics import import_cpu_intrinsics

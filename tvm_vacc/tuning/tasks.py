@@ -13,7 +13,7 @@ from tvm.relax.analysis import has_reshape_pattern
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
-from tvm_vacc.build_pipeline import fuse_passes
+from tvm_vacc.codegen.pipeline import fuse_passes
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE

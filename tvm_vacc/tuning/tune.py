@@ -13,7 +13,7 @@ from typing import Any
 import tvm
 
 from tvm_vacc import compiler
-from tvm_vacc.build_options import BuildOptions
+from tvm_vacc.codegen.options import BuildOptions
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.target import emits_c

@@ -65,10 +65,10 @@ def show_graph_storage(options: CompileOptions, target: str) -> None:
     from relay_passes.bundle_params import ENTRY
     from relay_passes.weight_plan import read_plan
     from tvm_vacc.compiler import passes_of
-    from tvm_vacc.model_entry import open_graph
     from tvm_vacc.pipeline import run_pipeline
+    from tvm_vacc.steps.model_entry import open_graph
+    from tvm_vacc.steps.stored_weights import storage_report
     from tvm_vacc.target_string import make_target
-    from tvm_vacc.weights import storage_report
 
     with tempfile.TemporaryDirectory() as workspace:  # what is written for it is to go
         model = open_graph(dataclasses.replace(options, workspace=Path(workspace)))
@@ -104,7 +104,7 @@ def _calibration(options: CompileOptions, needed: Estimate) -> str | None:
 
 
 def _passport(options: CompileOptions, needed: Estimate, wanted: bool) -> str:
-    from tvm_vacc.passport_step import why_no_passport
+    from tvm_vacc.steps.passport import why_no_passport
 
     reason = why_no_passport(options) if wanted else "not asked for"
     if reason or options.accuracy is None:

@@ -155,7 +155,7 @@ class TVMCModel:
         assert self.path is not None
         found = self.model_format or guess_format(self.path)
         if found == "relax":
-            from tvm_vacc.relax_step import read_relax
+            from tvm_vacc.steps.relax_module import read_relax
 
             return read_relax(self.path), {}
         if found not in ("onnx", "pytorch"):
@@ -166,7 +166,7 @@ class TVMCModel:
         path = self.path
         if found == "pytorch":
             from tvm_vacc.progress import Progress
-            from tvm_vacc.torch_step import make_torch_graph
+            from tvm_vacc.steps.torch_program import make_torch_graph
 
             def silent(_progress: Progress) -> None:
                 pass

@@ -122,8 +122,8 @@ def test_each_is_one_instruction() -> None:
 @needs_bf16
 @pytest.mark.parametrize("compiler", [True, False], ids=["so", "ll"])
 def test_in_a_stored_artefact(tmp_path: Path, compiler: bool) -> None:
-    from tvm_vacc import kernels
-    from tvm_vacc.linker import NONE, find_linker
+    from tvm_vacc.codegen import kernels
+    from tvm_vacc.codegen.linker import NONE, find_linker
     from tvm_vacc.runtime.executable import load_executable
     from tvm_vacc.target import triple_of
 

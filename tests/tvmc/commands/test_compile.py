@@ -12,7 +12,7 @@ import pytest
 import tvm_vacc
 from tests.tvmc.conftest import Tvmc
 from tests.tvmc.fakes import fake_compiler
-from tvm_vacc.build_options import BuildOptions
+from tvm_vacc.codegen.options import BuildOptions
 from tvm_vacc.target_string import make_target
 from tvm_vacc.tuning_records import TuningRecords
 

@@ -20,8 +20,8 @@ from tvm_vacc.tvmc.presets import config_option
 
 if TYPE_CHECKING:
     from tvm_vacc.artifact.manifest import Manifest
-    from tvm_vacc.build_options import BuildOptions, BuildWatch
     from tvm_vacc.cache.explain import Explanation
+    from tvm_vacc.codegen.options import BuildOptions, BuildWatch
     from tvm_vacc.config import CompileOptions
 
 
@@ -122,9 +122,9 @@ def planned_passes(
     if options.type != "huggingface":
         return None
 
+    from tvm_vacc.codegen.pass_names import check_pass_names
     from tvm_vacc.config import DEFAULT_PREFILL
     from tvm_vacc.frontend.checkpoint import open_checkpoint
-    from tvm_vacc.pass_names import check_pass_names
     from tvm_vacc.pipeline import chosen, glm_pipeline
     from tvm_vacc.target_string import make_target
 

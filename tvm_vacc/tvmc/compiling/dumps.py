@@ -11,7 +11,7 @@ import click
 from tvm_vacc.tvmc._sections import section, split_list
 
 if TYPE_CHECKING:
-    from tvm_vacc.build_options import BuildWatch
+    from tvm_vacc.codegen.options import BuildWatch
 
 option = section("To look at")
 
@@ -50,7 +50,7 @@ def read_watch(given: dict[str, Any], output: Path, times: list[str]) -> BuildWa
         output: what is written; code stands beside it.
         times: takes the times of passes, to be printed at the end.
     """
-    from tvm_vacc.build_options import BuildWatch
+    from tvm_vacc.codegen.options import BuildWatch
 
     offloads = given.pop("dump_offloads")
 

@@ -11,7 +11,7 @@ import click
 from tvm_vacc.tvmc._sections import section, split_list
 
 if TYPE_CHECKING:
-    from tvm_vacc.build_options import BuildOptions
+    from tvm_vacc.codegen.options import BuildOptions
 
 option = section("Passes")
 
@@ -72,8 +72,8 @@ def read_build_options(given: dict[str, Any], target: str) -> BuildOptions:
     Raises:
         ConfigError: see `parse_pass_config` and `TuningRecords.open`.
     """
-    from tvm_vacc.build_options import BuildOptions
-    from tvm_vacc.pass_config import parse_pass_config
+    from tvm_vacc.codegen.options import BuildOptions
+    from tvm_vacc.codegen.pass_config import parse_pass_config
     from tvm_vacc.target_string import make_target
     from tvm_vacc.tuning_records import TuningRecords
 

@@ -1,0 +1,1 @@
+"""From Relax to machine code: passes of the build, kernels, linking, and what users look at."""
