@@ -8,10 +8,11 @@ from typing import Any
 import tvm
 
 from tvm_vacc.cache.store import DIRECTORY, Cache
-from tvm_vacc.compiler import passes_of, resolve_options
+from tvm_vacc.compiler import passes_of
 from tvm_vacc.config import Config
 from tvm_vacc.pipeline import run_pipeline
 from tvm_vacc.steps.model_entry import open_model
+from tvm_vacc.steps.options import resolve_options
 from tvm_vacc.steps.stored_codes import with_stored_codes
 
 

@@ -48,11 +48,11 @@ def compile_command(
     from benchmarks.machine import cpu_count, describe_run
     from benchmarks.results import CompileResults, write_results
     from benchmarks.spread import Spread
-    from tvm_vacc import compiler
     from tvm_vacc.artifact.manifest import MANIFEST_NAME, read_manifest
     from tvm_vacc.frontend.checkpoint import open_checkpoint
+    from tvm_vacc.steps.options import resolve_options
 
-    checkpoint = open_checkpoint(compiler.resolve_options(model, dtype=dtype).checkpoint)
+    checkpoint = open_checkpoint(resolve_options(model, dtype=dtype).checkpoint)
     tensors = checkpoint.tensors.values()
     files = sorted({Path(tensor.file) for tensor in tensors})
     read = sum(tensor.nbytes for tensor in tensors)

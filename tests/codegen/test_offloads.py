@@ -10,9 +10,10 @@ from tests.frontend.glm_factory import make_glm_checkpoint
 from tests.test_compiler import mlp
 from tvm_vacc.cache.store import Cache
 from tvm_vacc.codegen.offloads import OURS, STOCK, Offload, find_offloads, offload_report
-from tvm_vacc.compiler import passes_of, resolve_options
+from tvm_vacc.compiler import passes_of
 from tvm_vacc.pipeline import run_pipeline
 from tvm_vacc.steps.model_entry import Model, open_graph, open_model
+from tvm_vacc.steps.options import resolve_options
 from tvm_vacc.target_string import make_target
 
 

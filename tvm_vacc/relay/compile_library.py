@@ -19,7 +19,7 @@ from tvm_vacc.codegen.instruments import TunedKernels
 from tvm_vacc.codegen.kernels import build_kernels
 from tvm_vacc.codegen.linker import Linker
 from tvm_vacc.codegen.options import BuildOptions, BuildWatch
-from tvm_vacc.compiler import linker_for, resolve_options, steps_of
+from tvm_vacc.compiler import linker_for, steps_of
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.progress import Progress, Report
@@ -29,6 +29,7 @@ from tvm_vacc.runtime.tensors import to_tvm
 from tvm_vacc.steps.build import describe, run_passes, tuning_reports
 from tvm_vacc.steps.manifest import make_manifest
 from tvm_vacc.steps.model_entry import open_graph
+from tvm_vacc.steps.options import resolve_options
 from tvm_vacc.steps.stored_weights import pack_weight
 from tvm_vacc.target_string import make_target
 
