@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tvm import relax
 
 from tests.frontend.onnx_files import assert_equals_onnx_runtime, value, write
 from tests.relay_passes.running import run_main
@@ -166,6 +167,27 @@ def test_only_the_side_of_an_if_that_is_taken_runs(tmp_path: Path) -> None:
     }
     assert_equals_onnx_runtime(path, inputs, atol=0)
     assert len(import_onnx(path).module["main"].body.blocks) == 1
+
+
+def test_a_branch_reads_what_the_graph_has_computed(tmp_path: Path) -> None:
+    def side(op: str) -> onnx.GraphProto:
+        return helper.make_graph(
+            [helper.make_node(op, ["h", "x"], ["z"])], op, [], [value("z", ["n"])]
+        )
+
+    path = write(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Neg", ["x"], ["h"]),
+            helper.make_node("If", ["c"], ["y"], then_branch=side("Add"), else_branch=side("Sub")),
+        ],
+        [value("c", [], BOOL), value("x", ["n"])],
+        [value("y", ["k"])],
+    )
+    for taken in (True, False):
+        inputs = {"c": np.array(taken), "x": np.arange(3, dtype=np.float32)}
+        assert_equals_onnx_runtime(path, inputs, atol=0)
+    assert relax.analysis.check_well_formed(import_onnx(path).module)
 
 
 def test_what_fails_in_a_body_is_named(tmp_path: Path) -> None:

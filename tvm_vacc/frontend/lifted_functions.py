@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tvm import ir, relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.utils import copy_with_new_vars
 
 
@@ -55,7 +56,7 @@ def lift(
     # A variable that is a size is captured like a tensor, in a parameter that is a shape.
     sizes = list(relax.analysis.free_symbolic_vars(relax.Function([*params, *free], own.body)))
     shapes = [relax.Var("sizes", relax.ShapeType(sizes))] if sizes else []
-    function = relax.Function([*params, *free, *shapes], own.body)
+    function = _with_plain_parameters(relax.Function([*params, *free, *shapes], own.body))
     reference = bb.add_func(copy_with_new_vars(function), name)
     captured = (*free, *([relax.ShapeExpr(sizes)] if sizes else []))
     return Lifted(function, reference, captured)
@@ -110,6 +111,30 @@ def _block_closed(bb: relax.BlockBuilder) -> Iterator[list[relax.BindingBlock]]:
         yield blocks
     finally:
         blocks.append(bb._end_block())
+
+
+def _with_plain_parameters(function: relax.Function) -> relax.Function:
+    """Return `function`, none of whose parameters is a variable of a dataflow block."""
+    plain = {
+        param: relax.Var(param.name, param.ty)
+        for param in function.params
+        if isinstance(param, relax.DataflowVar)
+    }
+    params = [plain.get(param, param) for param in function.params]
+    return relax.Function(params, _Renamer(plain).visit_expr(function.body)) if plain else function
+
+
+@mutator
+class _Renamer(PyExprMutator):
+    """Puts variables in the place of others."""
+
+    def __init__(self, renamed: dict[relax.Var, relax.Var]) -> None:
+        super().__init__()
+        self.renamed = renamed
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
+        new = self.renamed.get(var)
+        return super().visit_dataflow_var_(var) if new is None else new
 
 
 def _holds_value(var: relax.Var) -> bool:
