@@ -123,4 +123,4 @@ def test_run_computes_what_onnx_runtime_computes(
     np.savez("x.npz", x=x[:, :7])
     code, _, err = tvmc("run", "small", "--inputs", "x.npz")
     assert code == 4
-    assert "the input 'x' is float32[3, 7], it must be float32[batch, 8]" in err
+    assert "the input 'x' takes float32[batch, 8], not [3, 7]" in err
