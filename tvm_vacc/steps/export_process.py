@@ -7,6 +7,7 @@ Usage: python -m tvm_vacc.steps.export_process CHECKPOINT ONNX_FILE
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tvm_vacc.child_process import ChildEndedError, do_work, has_torch, run_child
@@ -22,13 +23,25 @@ def export_graph(checkpoint: Path, onnx_path: Path) -> None:
         VaccError: whatever the export raises, in whichever process it runs.
         ModuleNotFoundError: torch is not installed.
     """
+    export_apart(__name__, _export, checkpoint, onnx_path)
+
+
+def export_apart(
+    module: str, export: Callable[[Path, Path], None], model: Path, onnx_path: Path
+) -> None:
+    """Export `model` by ``python -m module``; by `export` here, where torch is imported already.
+
+    Raises:
+        VaccError: whatever the export raises, in whichever process it runs.
+        ModuleNotFoundError: torch is not installed.
+    """
     if has_torch():
-        _export(checkpoint, onnx_path)
+        export(model, onnx_path)
         return
     try:
-        run_child(__name__, str(checkpoint), str(onnx_path))
+        run_child(module, str(model), str(onnx_path))
     except ChildEndedError as ended:
-        raise OnnxError(f"{checkpoint}: the export ended: {ended}", "please report it") from ended
+        raise OnnxError(f"{model}: the export ended: {ended}", "please report it") from ended
 
 
 def _export(checkpoint: Path, onnx_path: Path) -> None:
