@@ -75,20 +75,27 @@ class AmxNest:
         """Emit all tasks for `count` rows, in parallel where `parallel` is true."""
         blocks = int(self.weight.shape[0])
         block_columns = self.product.b_stride // 4
-        group = T.bind(T.Select(count > ROWS, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
+        many = count > ROWS
+        group = T.bind(T.Select(many, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
         groups = T.bind(T.ceildiv(blocks, group))
+        # By all rows, not by those of a task: the sums of several blocks need a panel each where
+        # there are several chunks, and a last panel may have as few rows as one tile.
+        whole = int(self.weight.shape[1]) // amx.STEPS
+        few = T.int64(min(FEW_ROWS_CHUNK, whole))
+        longest = T.bind(T.Select(many, T.int64(_even(whole)), few))
         tasks = T.ceildiv(count, PANEL_ROWS) * groups
 
         def one_task(task: Any) -> None:
             start = T.bind(task // groups * PANEL_ROWS)
             first = T.bind(task % groups * group)
             size = T.bind(T.min(group, blocks - first))
-            self._task(first, size, start, T.bind(T.min(count - start, PANEL_ROWS)))
+            rows = T.bind(T.min(count - start, PANEL_ROWS))
+            self._task(first, size, start, rows, longest)
 
         for_each_where(parallel, tasks, one_task)
 
-    def _task(self, first_block: Any, size: Any, start: Any, count: Any) -> None:
-        """Emit `size` blocks of weights times one panel of rows."""
+    def _task(self, first_block: Any, size: Any, start: Any, count: Any, longest: Any) -> None:
+        """Emit `size` blocks of weights times one panel of rows, in chunks of up to `longest`."""
         blocks, steps = (int(extent) for extent in self.weight.shape[:2])
         parts = self.product.b_stride // (4 * COLUMNS)
         weight = _bytes(self.weight, (blocks, steps, self.product.b_stride))
@@ -98,12 +105,10 @@ class AmxNest:
         rows = _bytes(self.rows, (self.rows.shape[0], _row_bytes(self.rows)))
         whole = steps // amx.STEPS
         tiles = T.bind(T.ceildiv(count, ROWS))
-        most = -(-whole // -(-whole // CHUNK))
-        longest = T.bind(T.Select(tiles > 1, T.int64(most), T.int64(min(FEW_ROWS_CHUNK, whole))))
         chunks = T.bind(T.ceildiv(whole, longest))
         # Where all of `in` is one chunk, no panel of sums is kept from one product to the next.
         # Rows a power of two apart would share a few sets of the cache: one line more a row.
-        keeps = most < whole
+        keeps = _even(whole) < whole
         kept = (PANEL_ROWS, GROUP_COLUMNS) if keeps else (ROWS, parts * COLUMNS)
         sums = scratch((kept[0] + SPARE_ROWS, kept[1] + amx.COLUMNS), self.product.sums)
         # Lines of the next block that one step fetches, so that all steps together fetch them all.
@@ -167,6 +172,11 @@ class AmxNest:
                     # Here, not after all products: the stores then drain behind the next ones.
                     self.finish(of_tile, unit, at, left)
         amx.end_tiles()
+
+
+def _even(whole: int) -> int:
+    """Return the tiles of a chunk of many rows: chunks alike, of up to `CHUNK`."""
+    return -(-whole // -(-whole // CHUNK))
 
 
 def _bytes(buffer: Any, shape: tuple[Any, ...]) -> Any:

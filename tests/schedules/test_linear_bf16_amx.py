@@ -45,7 +45,7 @@ def manual(x_NI: np.ndarray, weight_OI: np.ndarray) -> np.ndarray:
 @needs_amx
 @pytest.mark.parametrize(
     ("in_features", "out_features"),
-    [(32, 96), (33, 31), (TILE_VALUES * CHUNK + 67, GROUP_COLUMNS + 33)],
+    [(32, 96), (33, 31), (640, GROUP_COLUMNS + 33), (TILE_VALUES * CHUNK + 67, GROUP_COLUMNS + 33)],
 )
 def test_sums_as_the_manual_says_whatever_the_tokens(in_features: int, out_features: int) -> None:
     rng = np.random.default_rng(in_features)
@@ -68,6 +68,7 @@ def test_sums_as_the_manual_says_whatever_the_tokens(in_features: int, out_featu
 
     whole = call(x)
     np.testing.assert_array_equal(whole[-20:], manual(x[-20:], weight) + bias)
+    np.testing.assert_array_equal(call(x[: PANEL_ROWS + 1]), whole[: PANEL_ROWS + 1])
     for first, end in ((0, 1), (3, 5), (7, 23), (20, 37), (30, 62), (250, 300)):
         np.testing.assert_array_equal(call(x[first:end]), whole[first:end])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schedules.amx_nest import CHUNK, GROUP_COLUMNS, PANEL_ROWS, ROWS
+from schedules.amx_nest import CHUNK, FEW_ROWS_CHUNK, GROUP_COLUMNS, PANEL_ROWS, ROWS
 from schedules.isa import amx, isa_of
 from schedules.linear_int8 import pack_linear_int8
 from tests.schedules.kernel_harness import HOST_TARGETS
@@ -18,11 +18,13 @@ pytestmark = pytest.mark.skipif(
 KINDS = tuple(LARGEST_CODE)
 SEVERAL_CHUNKS = amx.ROW_BYTES * CHUNK + amx.ROW_BYTES + 5
 SEVERAL_GROUPS = GROUP_COLUMNS + 33
+SEVERAL_CHUNKS_OF_FEW_ROWS = amx.ROW_BYTES * (2 * FEW_ROWS_CHUNK + 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("in_features", "out_features"), [(64, 1), (SEVERAL_CHUNKS, SEVERAL_GROUPS)]
+    ("in_features", "out_features"),
+    [(64, 1), (SEVERAL_CHUNKS_OF_FEW_ROWS, SEVERAL_GROUPS), (SEVERAL_CHUNKS, SEVERAL_GROUPS)],
 )
 def test_equals_the_kernel_without_tiles(in_features: int, out_features: int, kind: str) -> None:
     rng = np.random.default_rng(in_features)
@@ -34,7 +36,8 @@ def test_equals_the_kernel_without_tiles(in_features: int, out_features: int, ki
         for target in ("native", "vnni")
     )
     whole = other(x, weight, scale, bias)
-    for tokens in (*range(1, 18), 31, 32, 33, 48, 49, 70, len(x)):
+    beside_panels = (PANEL_ROWS // 2 + 1, PANEL_ROWS + 1, len(x))
+    for tokens in (*range(1, 18), 31, 32, 33, 48, 49, 70, *beside_panels):
         got = tiles(x[:tokens], weight, scale, bias)
         np.testing.assert_array_equal(got, whole[:tokens])
 
