@@ -16,6 +16,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.isa import amx
+from schedules.opaque import opaque
 from schedules.parallel import for_each_where
 from schedules.prefetch import prefetch
 from schedules.scratch import scratch
@@ -76,20 +77,20 @@ class AmxNest:
         blocks = int(self.weight.shape[0])
         block_columns = self.product.b_stride // 4
         many = count > ROWS
-        group = T.bind(T.Select(many, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
-        groups = T.bind(T.ceildiv(blocks, group))
+        group = opaque(T.Select(many, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
+        groups = opaque(T.ceildiv(blocks, group))
         # By all rows, not by those of a task: the sums of several blocks need a panel each where
         # there are several chunks, and a last panel may have as few rows as one tile.
         whole = int(self.weight.shape[1]) // amx.STEPS
         few = T.int64(min(FEW_ROWS_CHUNK, whole))
-        longest = T.bind(T.Select(many, T.int64(_even(whole)), few))
+        longest = opaque(T.Select(many, T.int64(_even(whole)), few))
         tasks = T.ceildiv(count, PANEL_ROWS) * groups
 
         def one_task(task: Any) -> None:
             start = T.bind(task // groups * PANEL_ROWS)
             first = T.bind(task % groups * group)
             size = T.bind(T.min(group, blocks - first))
-            rows = T.bind(T.min(count - start, PANEL_ROWS))
+            rows = opaque(T.min(count - start, PANEL_ROWS))
             self._task(first, size, start, rows, longest)
 
         for_each_where(parallel, tasks, one_task)
@@ -104,8 +105,8 @@ class AmxNest:
         )
         rows = _bytes(self.rows, (self.rows.shape[0], _row_bytes(self.rows)))
         whole = steps // amx.STEPS
-        tiles = T.bind(T.ceildiv(count, ROWS))
-        chunks = T.bind(T.ceildiv(whole, longest))
+        tiles = opaque(T.ceildiv(count, ROWS))
+        chunks = opaque(T.ceildiv(whole, longest))
         # Where all of `in` is one chunk, no panel of sums is kept from one product to the next.
         # Rows a power of two apart would share a few sets of the cache: one line more a row.
         keeps = _even(whole) < whole
@@ -113,11 +114,11 @@ class AmxNest:
         sums = scratch((kept[0] + SPARE_ROWS, kept[1] + amx.COLUMNS), self.product.sums)
         # Lines of the next block that one step fetches, so that all steps together fetch them all.
         all_lines = amx.STEPS * COLUMNS * 4 // amx.ROW_BYTES
-        lines = T.bind(T.ceildiv(all_lines // STREAMS, tiles) * STREAMS)
+        lines = opaque(T.ceildiv(all_lines // STREAMS, tiles) * STREAMS)
         amx.begin_tiles()
         with T.serial(0, chunks) as chunk, T.serial(0, size * parts) as index:
-            first = T.bind(chunk * longest)
-            length = T.bind(T.min(longest, whole - first))
+            first = opaque(chunk * longest)
+            length = opaque(T.min(longest, whole - first))
             block, part = T.bind(index // parts), T.bind(index % parts)
             # What is multiplied next: the same chunk of the next block, or the next chunk.
             last_block = T.bind(block == size - 1)
@@ -126,12 +127,12 @@ class AmxNest:
             then_chunk = T.Select(last_block, (chunk + 1) % chunks, chunk)
             step_lines = self.product.b_stride // amx.ROW_BYTES
             then_step = then_block * steps + then_chunk * longest * amx.STEPS
-            then_line = T.bind(then_step * step_lines)
+            then_line = opaque(then_step * step_lines)
             with T.serial(0, tiles) as tile:
                 row = T.bind(tile * ROWS)
-                left = T.bind(T.min(count - row, ROWS))
+                left = opaque(T.min(count - row, ROWS))
                 place = (row, index * COLUMNS) if keeps else (0, part * COLUMNS)
-                piece = T.bind(then_line + (part * tiles + tile) * lines * length)
+                piece = opaque(then_line + (part * tiles + tile) * lines * length)
 
                 def a(tile_row: int, k: Any, row: Any = row, first: Any = first) -> Any:
                     return rows[start + row + tile_row * amx.ROWS, (first + k) * amx.ROW_BYTES]
