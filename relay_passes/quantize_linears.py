@@ -145,8 +145,8 @@ class _Quantizer(PyExprMutator):
         if how is None:
             return call
         name = "+".join(source.name for source in sources)
-        if refusal := _refusal(SCHEMES[how.scheme], name, in_features, how.group_size):
-            self.refusals.append(refusal)
+        if problem := refusal(SCHEMES[how.scheme], name, in_features, how.group_size):
+            self.refusals.append(problem)
             return call
         self.matches += 1
         groups = SCHEMES[how.scheme].groups(in_features, how.group_size)
@@ -212,7 +212,7 @@ def _inline(weight: relax.Expr) -> ConfigError:
     )
 
 
-def _refusal(scheme: Scheme, name: str, in_features: int, group_size: int) -> ConfigError | None:
+def refusal(scheme: Scheme, name: str, in_features: int, group_size: int) -> ConfigError | None:
     """Return why the weight `name` cannot be stored in `scheme`, or None."""
     if scheme.weight_bits == 8:
         if in_features <= LARGEST_IN:

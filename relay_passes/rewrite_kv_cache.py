@@ -36,6 +36,7 @@ from schedules.kv_cache import key_cache_shape, value_cache_shape
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.ops.kv_append import kv_append
 from tvm_vacc.ops.kv_gather import kv_gather
+from tvm_vacc.wording import layers_text
 
 WIDE_DTYPE = "bfloat16"
 """As many bytes as fp16, and the range of fp32."""
@@ -110,8 +111,8 @@ class RewriteKvCache:
     def _note(self) -> str:
         if not self.promoted:
             return ""
-        layers = ", ".join(map(str, self.promoted))
-        return f"layers {layers} in {WIDE_DTYPE}, whose keys or values may overflow {self.dtype}"
+        layers = layers_text(self.promoted)
+        return f"{layers} in {WIDE_DTYPE}, whose keys or values may overflow {self.dtype}"
 
     def _odd_width(self, layer: _Layer) -> bool:
         _, kv_heads, _, head_dim = (static(dim) for dim in shape_of(layer.past_key))

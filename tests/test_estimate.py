@@ -12,10 +12,10 @@ from tests.frontend.glm_factory import make_glm_checkpoint
 from tvm_vacc import estimate as module
 from tvm_vacc.artifact.manifest import read_manifest
 from tvm_vacc.config import Config
-from tvm_vacc.errors import ArtifactError
+from tvm_vacc.errors import ArtifactError, ConfigError
 from tvm_vacc.estimate import Estimate, estimate, require_room
 from tvm_vacc.frontend.checkpoint import open_checkpoint
-from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.planned_storage import Storage
 from tvm_vacc.quantize.scheme import W4A16, W8A16, Quantization
 
 
@@ -51,9 +51,7 @@ def test_bytes_of_a_tensor(
     how = Quantization("w8a16", W8A16, "round_to_nearest", 32, head=None, embedding=True)
     options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
     options = replace(options, quantization=how if quantized else None)
-    ref = TensorRef(name, Path("x"), 0, shape, "bfloat16")
-    found = module._stored(name, ref, options).bytes
-    assert found == want
+    assert Storage(options, "bfloat16").one(name, shape).bytes == want
 
 
 def test_room_is_what_is_free_and_what_the_cache_holds(
@@ -92,13 +90,34 @@ def test_what_each_kind_of_tensor_becomes(checkpoint: Path) -> None:
     assert sum(one.weights for one in found.storage) == found.numbers
 
 
-def test_the_estimate_is_what_the_artefact_holds(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_estimate_is_what_the_artefact_holds(tmp_path: Path) -> None:
+    checkpoint = make_glm_checkpoint(
+        tmp_path / "tied", num_hidden_layers=1, tie_word_embeddings=True
+    )
     options = Config.for_checkpoint(checkpoint, dtype="bf16").compile_options
     path = tvm_vacc.compile(checkpoint, dtype="bf16", output=tmp_path / "out")
     manifest = read_manifest(path / "manifest.json")
     assert estimate(options).storage == manifest.storage
     written = sum(manifest.files[name].bytes for name in manifest.weights)
     assert 0 <= written - estimate(options).weights < 64 << 10  # the header, and what aligns it
+
+
+def test_groups_that_do_not_divide_are_refused_before_any_work(checkpoint: Path) -> None:
+    how = Quantization("w4a16", W4A16, "round_to_nearest", 128, head=None, embedding=False)
+    options = Config.for_checkpoint(checkpoint).compile_options
+    with pytest.raises(ConfigError, match=r"group_size: 128 does not divide the 64 inputs of mo"):
+        estimate(replace(options, quantization=how))
+
+
+def test_calibration_of_glm_4_9b() -> None:
+    """A layer took 200 s of CPU time on two cores and 5.6 GB, of random weights on 4,096 tokens."""
+    shapes = ((4096, 4096), (256, 4096), (256, 4096), (4096, 4096), (27392, 4096), (4096, 13696))
+    numbers = sum(out * into for out, into in shapes)
+    layer = Estimate(
+        *(0, 0, 0, 0), numbers=numbers, largest_layer=numbers, calibrated=shapes, hidden=4096
+    )
+    assert 100 < layer.calibration_seconds(4096) < 300
+    assert 5.6e9 < layer.calibration_memory(4096) < 7e9
 
 
 def test_more_tokens_and_more_weights_take_longer(checkpoint: Path) -> None:

@@ -23,6 +23,7 @@ LEAVES = {
     "tvm_vacc.strict",
     "tvm_vacc.model_spec",
     "tvm_vacc.quantize.scheme",
+    "tvm_vacc.wording",
 }
 """Modules that any room may import."""
 

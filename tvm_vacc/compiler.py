@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import tvm
 
 from tvm_vacc.artifact.store import ArtifactWriter
@@ -29,11 +30,11 @@ from tvm_vacc.pipeline import (
 )
 from tvm_vacc.progress import Report
 from tvm_vacc.steps.build import make_build
-from tvm_vacc.steps.calibrate import choose_codes
+from tvm_vacc.steps.calibrate import choose_codes, read_samples
 from tvm_vacc.steps.manifest import copy_text_files, make_manifest
 from tvm_vacc.steps.model_entry import Model, open_model
 from tvm_vacc.steps.options import resolve_options
-from tvm_vacc.steps.passport import make_passport, promoted_layers
+from tvm_vacc.steps.passport import check_yardstick, make_passport, promoted_layers
 from tvm_vacc.steps.stored_codes import stored_matrices, with_stored_codes
 from tvm_vacc.steps.weights import make_weights
 from tvm_vacc.target import C_TAG, emits_c, triple_of
@@ -108,11 +109,14 @@ def compile(
     check_formats(watch.formats, tvm_target)
     with ArtifactWriter(options.output if output is None else output) as writer:
         require_room(estimate(options), writer.destination.parent)
+        samples = read_texts(options, report, passport=passport)
         cache = Cache(writer.destination.parent / DIRECTORY, writer.destination.name, reuse=reuse)
         model = open_model(options, cache, report)
         options = with_stored_codes(options, model.stored)
+        steps = steps_of(model, options, tvm_target, build, watch)
         promoted = _promoted(model, options, cache, report) if passport else ()
-        steps = steps_of(model, options, tvm_target, build, watch, promoted)
+        if promoted:
+            steps = steps_of(model, options, tvm_target, build, watch, promoted)
         built = make_build(
             model.read,
             steps,
@@ -127,7 +131,7 @@ def compile(
             watch=watch,
         )
         tensors = built.tensors(model.onnx.parent)
-        codes = choose_codes(built.plan, tensors, options, cache, report)
+        codes = choose_codes(built.plan, tensors, samples, options, cache, report)
         weights = make_weights(
             codes.plan,
             codes.sources,
@@ -152,6 +156,28 @@ def compile(
         for explanation in cache.explanations:
             explain(explanation)
     return writer.destination
+
+
+def read_texts(
+    options: CompileOptions, report: Report = lambda _: None, *, passport: bool = True
+) -> np.ndarray | None:
+    """Read what calibration and the passport run on, so that a fault of it costs no work.
+
+    Args:
+        options: what is to be compiled.
+        report: takes the progress of large files.
+        passport: whether accuracy is measured where it can be.
+
+    Returns:
+        The samples of `read_samples`; None where nothing is calibrated.
+
+    Raises:
+        VaccError: a text cannot be used, or the device of calibration is not there.
+    """
+    samples = read_samples(options, report)
+    if passport:
+        check_yardstick(options)
+    return samples
 
 
 def steps_of(

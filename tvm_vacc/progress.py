@@ -11,7 +11,7 @@ class Progress:
     """How far one phase has come.
 
     Attributes:
-        phase: what is done now: `export`, `passes`, `kernels`, `calibrate`, `weights`,
+        phase: what is done now: `dataset`, `export`, `passes`, `kernels`, `calibrate`, `weights`,
             `reference`, `passport`.
         done: units done so far, `0 <= done <= total`; a phase starts with 0 and ends with `total`.
         total: units of the whole phase.

@@ -17,6 +17,7 @@ from tests.calibration.test_texts import (
 )
 from tvm_vacc.calibration.samples import calibration_samples
 from tvm_vacc.calibration.texts_source import TextSource
+from tvm_vacc.progress import Progress
 from tvm_vacc.runtime.tokenizer import Tokenizer
 
 DEMO = Path(__file__).parents[2] / "demo/checkpoint"
@@ -49,11 +50,16 @@ def test_samples_of_c4_are_windows_of_long_texts(tmp_path: Path) -> None:
     assert (samples != calibration_samples(replace(source, seed=1), Bytes())).any()
 
 
-def test_a_shard_is_read_no_further_than_needed(tmp_path: Path) -> None:
+def test_a_shard_that_is_cut_off_far_behind_what_is_needed(tmp_path: Path) -> None:
     path = write_c4(tmp_path / "a.json.gz", [str(n) * 50 for n in range(4000)])
+    source = TextSource(path, nsamples=4, seqlen=31)
+    told: list[Progress] = []
+    calibration_samples(source, Bytes(), told.append)
+    size = path.stat().st_size
+    assert {(p.phase, p.total, p.unit) for p in told} == {("dataset", size, "bytes")}
+    assert (told[0].done, told[-1].done) == (0, size)
     path.write_bytes(path.read_bytes()[:-9])
-    calibration_samples(TextSource(path, nsamples=4, seqlen=31), Bytes())
-    refused(lambda: calibration_samples(TextSource(path, nsamples=4000), Bytes()), "cut off")
+    refused(lambda: calibration_samples(source, Bytes()), "cut off; download")
 
 
 def test_texts_of_exactly_the_length_will_do(tmp_path: Path) -> None:

@@ -123,6 +123,12 @@ def test_c4_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(lambda: list(read_c4(path)), "too few long texts")
 
 
+def test_c4_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_c4(tmp_path / "c4.json.gz", ["a" * 5000] * 3)
+    monkeypatch.setattr(texts_c4, "MAX_DATASET_UNPACKED_BYTES", 9000)
+    refused(lambda: texts_c4.require_whole(path, lambda _: None), "unpacks to more than")
+
+
 def test_ceval_yields_questions_of_all_splits(tmp_path: Path) -> None:
     texts = list(read_ceval(write_ceval(tmp_path / "ceval-exam.zip")))
     asked = "下列关于税法的说法，\n正确的是____。\nA. 甲\nB. 乙\nC. 丙\nD. 丁"

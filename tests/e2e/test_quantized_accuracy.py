@@ -23,6 +23,8 @@ from transformers import GlmForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tvm_vacc
+from tvm_vacc.config import load_config
+from tvm_vacc.estimate import estimate
 from tvm_vacc.runtime.model import Model
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -204,6 +206,7 @@ def compile_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], M
         config.write_text(yaml.safe_dump(document))
         model = tvm_vacc.load(tvm_vacc.compile(config, target="tvm_vacc -mcpu=native"))
         assert isinstance(model, Model)
+        assert model.manifest.storage == estimate(load_config(config).compile_options).storage
         return model
 
     return compile_it

@@ -18,11 +18,12 @@ from tvm_vacc.calibration.process import run_calibration
 from tvm_vacc.calibration.texts_source import TextSource
 from tvm_vacc.child_process import ChildEndedError
 from tvm_vacc.config import CompileOptions
-from tvm_vacc.errors import CheckpointError, DatasetError
+from tvm_vacc.errors import CheckpointError, ConfigError, DatasetError
 from tvm_vacc.frontend.checkpoint import open_checkpoint
 from tvm_vacc.frontend.glm_layout import EMBEDDING, HEAD
+from tvm_vacc.quantize.scheme import GPTQ, W8A16, Quantization
 from tvm_vacc.steps import calibrate as calibrate_step
-from tvm_vacc.steps.calibrate import choose_codes
+from tvm_vacc.steps.calibrate import choose_codes, read_samples
 from tvm_vacc.steps.stored_weights import pack_weight
 
 DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
@@ -56,6 +57,7 @@ def options_for(checkpoint: Path) -> CompileOptions:
         workspace=checkpoint.parent,
         workers=1,
         texts=TextSource(nsamples=4, seqlen=24),
+        quantization=Quantization("w8a16_gptq", W8A16, GPTQ, 0, head=W8A16, embedding=False),
     )
 
 
@@ -75,7 +77,8 @@ PLAN = (
 def choose(options: CompileOptions, root: Path, plan: Any = PLAN) -> Any:
     cache = Cache(root, "tiny")
     tensors = open_checkpoint(options.checkpoint).tensors
-    chosen = choose_codes(plan, tensors, options, cache, lambda _: None)
+    samples = read_samples(options, lambda _: None)
+    chosen = choose_codes(plan, tensors, samples, options, cache, lambda _: None)
     cache.close()
     return chosen, [str(explanation) for explanation in cache.explanations]
 
@@ -109,6 +112,14 @@ def test_codes_take_the_place_of_weights_and_are_found_again(
     assert again == chosen
 
 
+@pytest.fixture(scope="module")
+def calibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the codes of the usual options."""
+    root = tmp_path_factory.mktemp("calibrated")
+    choose(options_for(checkpoint), root)
+    return root
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
@@ -118,19 +129,28 @@ def test_codes_take_the_place_of_weights_and_are_found_again(
     ],
 )
 def test_what_codes_depend_on_makes_them_anew(
-    checkpoint: Path, tmp_path: Path, changed: dict[str, Any], why: str
+    checkpoint: Path, calibrated: Path, tmp_path: Path, changed: dict[str, Any], why: str
 ) -> None:
-    options = options_for(checkpoint)
-    choose(options, tmp_path)
-    _, explained = choose(dataclasses.replace(options, **changed), tmp_path)
+    root = shutil.copytree(calibrated, tmp_path / "cache")
+    _, explained = choose(dataclasses.replace(options_for(checkpoint), **changed), root)
     assert "made" in explained[0]
     assert why in explained[0]
 
 
 def test_a_plan_without_calibrated_weights_reads_no_text(checkpoint: Path, tmp_path: Path) -> None:
-    options = dataclasses.replace(options_for(checkpoint), texts=TextSource(path=tmp_path / "none"))
+    options = dataclasses.replace(
+        options_for(checkpoint), texts=TextSource(path=tmp_path / "none"), quantization=None
+    )
     chosen, explained = choose(options, tmp_path, PLAN[:1])
     assert (chosen.plan, chosen.weights, explained) == (PLAN[:1], (), [])
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_work(checkpoint: Path) -> None:
+    options = dataclasses.replace(
+        options_for(checkpoint), calibration=CalibrationOptions(device="cuda:63")
+    )
+    with pytest.raises(ConfigError, match=r"frontend\.quantize\.device: no cuda:63 here"):
+        read_samples(options, lambda _: None)
 
 
 def test_no_tokenizer_is_one_line(tmp_path: Path) -> None:

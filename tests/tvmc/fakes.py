@@ -134,6 +134,7 @@ def fake_compiler(calls: list[dict[str, Any]], output: Path) -> SimpleNamespace:
         return write_artefact(output)
 
     def resolve_options(path: Any, **options: Any) -> SimpleNamespace:
-        return SimpleNamespace(output=output, checkpoint=path, type="huggingface", **options)
+        known = {"type": "huggingface", "relax_dtype": "float32", "products": "bf16"}
+        return SimpleNamespace(output=output, checkpoint=path, **known, **options)
 
     return SimpleNamespace(compile=compile, resolve_options=resolve_options)

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from tvm_vacc.artifact.calibration import CalibratedWeight
 from tvm_vacc.calibration.codes_file import Codes, read_codes, write_codes
 from tvm_vacc.calibration.codes_record import codes_names, read_record
+from tvm_vacc.calibration.device import require_device
 from tvm_vacc.calibration.hidden_states import batches, new_hidden_states
 from tvm_vacc.calibration.layer_inputs import gather_hessians
 from tvm_vacc.calibration.options import CalibrationOptions, CodesWanted
 from tvm_vacc.calibration.quantize_linear import quantize_linear
-from tvm_vacc.errors import ConfigError
 from tvm_vacc.frontend.checkpoint import Checkpoint
 from tvm_vacc.frontend.glm_layout import HEAD
 from tvm_vacc.progress import Progress, Report
@@ -74,7 +74,7 @@ def calibrate(
         CheckpointError: a weight, or a hidden state, is not finite.
         OSError: the files cannot be written.
     """
-    _demand_device(options.device)
+    require_device(options.device)
     glm = LayeredGlm(checkpoint, options.device)
     names = list(codes_names(checkpoint.spec.layers, head=wanted.head))
     report(Progress("calibrate", 0, len(names), "layers"))
@@ -168,14 +168,3 @@ def _linear(layer: nn.Module, reader: str) -> nn.Linear:
 
 def _weight_name(index: int, reader: str) -> str:
     return f"model.layers.{index}.{reader}.weight"
-
-
-def _demand_device(device: str) -> None:
-    """Refuse a device that this machine, or this torch, does not have."""
-    kind, _, number = device.partition(":")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "cuda" and int(number or 0) >= there:
-        raise ConfigError(
-            f"frontend.quantize.device: no {device} here, torch finds {there} CUDA devices",
-            "write device: cpu",
-        )

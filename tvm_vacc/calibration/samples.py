@@ -17,11 +17,12 @@ from typing import Protocol
 import numpy as np
 
 from tvm_vacc.calibration.texts_alpaca import read_alpaca
-from tvm_vacc.calibration.texts_c4 import read_c4
+from tvm_vacc.calibration.texts_c4 import read_c4, require_whole
 from tvm_vacc.calibration.texts_ceval import read_ceval
 from tvm_vacc.calibration.texts_plain import read_plain
 from tvm_vacc.calibration.texts_source import TextFormat, TextSource
 from tvm_vacc.errors import DatasetError
+from tvm_vacc.progress import Report
 
 _READERS: dict[TextFormat, Callable[[Path], Iterator[str]]] = {
     "c4": read_c4,
@@ -42,8 +43,15 @@ class Encoder(Protocol):
         """Return the ids of `text`; with `add_special`, after the prefix that prompts have."""
 
 
-def calibration_samples(source: TextSource, tokenizer: Encoder) -> np.ndarray:
+def calibration_samples(
+    source: TextSource, tokenizer: Encoder, report: Report = lambda _: None
+) -> np.ndarray:
     """Read texts and return samples of them.
+
+    Args:
+        source: which texts, how many samples, how long.
+        tokenizer: makes tokens of them.
+        report: takes the progress of large files.
 
     Returns:
         Token ids ``[nsamples, seqlen]`` int64, the same for the same texts, tokenizer and seed.
@@ -60,14 +68,16 @@ def calibration_samples(source: TextSource, tokenizer: Encoder) -> np.ndarray:
             f"write {len(prefix) + 1} or more",
         )
     kind, files = source.files()
-    texts = (text for file in files for text in _texts_of(file, kind))
+    texts = (text for file in files for text in _texts_of(file, kind, report))
     draw = _windows_of_long_texts if kind == "c4" else _cuts_of_joined_texts
     windows = draw(texts, source, tokenizer, length)
     return np.array([prefix + window for window in windows], np.int64)
 
 
-def _texts_of(file: Path, kind: TextFormat) -> Iterator[str]:
+def _texts_of(file: Path, kind: TextFormat, report: Report) -> Iterator[str]:
     """Yield what is not empty of `file`; refuse it where nothing is."""
+    if kind == "c4":  # whose end may never be read
+        require_whole(file, report)
     empty = True
     for text in _READERS[kind](file):
         if text.strip():

@@ -26,6 +26,7 @@ from tvm_vacc.passport.reference_files import ReferenceFiles
 from tvm_vacc.passport.yardstick import Predictions
 from tvm_vacc.runtime.batch import Row
 from tvm_vacc.runtime.model import Model
+from tvm_vacc.wording import layers_text
 
 STEP = 32
 """Tokens a step at most: their logits take 20 MB where the vocabulary is 151,552."""
@@ -86,10 +87,10 @@ def _require_fp16(largest_L2: np.ndarray, manifest: Manifest) -> None:
     """
     is_fp16_L = np.array([cache.dtype == "float16" for cache in manifest.caches[::2]])
     for what, largest in zip(("keys", "values"), largest_L2.T, strict=True):
-        beyond = np.flatnonzero(is_fp16_L & (largest > FP16_MAX))
-        if len(beyond):
+        beyond = np.flatnonzero(is_fp16_L & (largest > FP16_MAX)).tolist()
+        if beyond:
             raise ArtifactError(
-                f"{manifest.name}: the {what} of layers {', '.join(map(str, beyond))} reach "
+                f"{manifest.name}: the {what} of {layers_text(beyond)} reach "
                 f"{largest[beyond].max():g}, a cache of fp16 ends at {FP16_MAX:g}",
                 "compile with backend.dtype: bf16",
             )

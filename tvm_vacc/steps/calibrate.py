@@ -21,12 +21,13 @@ from tvm_vacc.calibration.codes_record import (
     codes_names,
     read_record,
 )
+from tvm_vacc.calibration.device import require_device
 from tvm_vacc.calibration.options import CodesWanted
 from tvm_vacc.calibration.process import run_calibration
 from tvm_vacc.calibration.samples import calibration_samples
 from tvm_vacc.child_process import ChildEndedError
 from tvm_vacc.config import CompileOptions
-from tvm_vacc.errors import CheckpointError, DatasetError
+from tvm_vacc.errors import CheckpointError, ConfigError, DatasetError
 from tvm_vacc.frontend.checkpoint import Checkpoint, open_checkpoint
 from tvm_vacc.frontend.glm_layout import HEAD
 from tvm_vacc.frontend.safetensors_index import read_safetensors_header
@@ -52,9 +53,38 @@ class ChosenCodes:
     weights: tuple[CalibratedWeight, ...] = ()
 
 
+def read_samples(options: CompileOptions, report: Report) -> np.ndarray | None:
+    """Return what calibration runs on, read before any work, so that its errors come at once.
+
+    Args:
+        options: what the user asked for.
+        report: takes the progress of large files.
+
+    Returns:
+        Token ids ``[samples, seqlen]`` int64 that the model knows; None where nothing is
+        calibrated.
+
+    Raises:
+        ConfigError: the device is not there.
+        DatasetError: the text cannot be used.
+        CheckpointError: the tokenizer is missing or not the model's.
+    """
+    if options.quantization is None or options.quantization.quantizer != GPTQ:
+        return None
+    checkpoint = open_checkpoint(options.checkpoint)
+    samples = _samples(checkpoint, options, report)
+    try:
+        require_device(options.calibration.device)
+    except ChildEndedError as ended:
+        problem = f"frontend.quantize.device: torch does not start: {ended}"
+        raise ConfigError(problem, "install torch again") from ended
+    return samples
+
+
 def choose_codes(
     plan: Sequence[PackedWeight],
     sources: Mapping[str, TensorRef],
+    samples: np.ndarray | None,
     options: CompileOptions,
     cache: Cache,
     report: Report,
@@ -64,20 +94,20 @@ def choose_codes(
     Args:
         plan: how the weights are made.
         sources: what they are made of, by name.
+        samples: of `read_samples`.
         options: what the user asked for.
         cache: where to look for codes, and to keep them, finished layers of a killed run included.
         report: takes the progress.
 
     Raises:
         ConfigError: the device is not there.
-        DatasetError: the text cannot be used.
-        CheckpointError: a weight is not finite, or the tokenizer is missing or not the model's.
+        CheckpointError: a weight is not finite.
     """
     wanted = _wanted(plan)
     if wanted is None:
         return ChosenCodes(tuple(plan), sources)
+    assert samples is not None
     checkpoint = open_checkpoint(options.checkpoint)
-    samples = _samples(checkpoint, options)
     names = list(codes_names(checkpoint.spec.layers, head=wanted.head))
     waiting = Progress("calibrate", 0, len(names), "layers", "waiting for another compile")
     key = _key(checkpoint, samples, wanted, options)
@@ -105,8 +135,7 @@ def _wanted(plan: Sequence[PackedWeight]) -> CodesWanted | None:
     return CodesWanted(bits, inner[0].group_size if bits == 4 else 0, len(ours) > len(inner))
 
 
-def _samples(checkpoint: Checkpoint, options: CompileOptions) -> np.ndarray:
-    """Return token ids ``[samples, seqlen]`` int64 that the model knows."""
+def _samples(checkpoint: Checkpoint, options: CompileOptions, report: Report) -> np.ndarray:
     file = checkpoint.path / TOKENIZER_FILE
     if not file.is_file():
         raise CheckpointError(
@@ -118,7 +147,8 @@ def _samples(checkpoint: Checkpoint, options: CompileOptions) -> np.ndarray:
             f"dataset.seqlen: {options.texts.seqlen}, the model knows {longest} positions",
             f"write at most {longest}",
         )
-    samples = calibration_samples(options.texts, Tokenizer.from_directory(checkpoint.path))
+    tokenizer = Tokenizer.from_directory(checkpoint.path)
+    samples = calibration_samples(options.texts, tokenizer, report)
     if samples.max() >= checkpoint.spec.vocab:
         raise CheckpointError(
             f"{file}: makes token {samples.max()}, the model has {checkpoint.spec.vocab}",

@@ -31,6 +31,8 @@ from tvm_vacc.passport.yardstick import (
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.runtime.tokenizer import TOKENIZER_FILE, Tokenizer
 from tvm_vacc.safe_io import sha256_file
+from tvm_vacc.steps.model_entry import choose_lengths
+from tvm_vacc.wording import layers_text
 
 _RESULT = "accuracy.json"
 
@@ -44,6 +46,18 @@ def why_no_passport(options: CompileOptions) -> str:
     if not (options.checkpoint / TOKENIZER_FILE).is_file():
         return f"the checkpoint has no {TOKENIZER_FILE}"
     return ""
+
+
+def check_yardstick(options: CompileOptions) -> None:
+    """Refuse a text that the passport cannot be measured on, before any work.
+
+    Raises:
+        ConfigError: the text cannot be used, or the context is longer than the model's.
+        CheckpointError: the tokenizer is not the model's.
+    """
+    if not why_no_passport(options):
+        spec = open_checkpoint(options.checkpoint).spec
+        _yardstick(options, choose_lengths(options, spec)[1])
 
 
 def make_passport(
@@ -220,16 +234,16 @@ def _why_not_here(manifest: Manifest) -> str:
 
 def _warn_of_fp16(accuracy: Accuracy, manifest: Manifest) -> None:
     near = [
-        str(index)
+        index
         for index, layer in enumerate(accuracy.layers)
         for step in [layer.prefill, layer.decode]
         if manifest.caches[2 * index].dtype == "float16"
         and max(step.key, step.value) > FP16_MAX / 2
     ]
     if near:
-        layers = ", ".join(dict.fromkeys(near))
+        layers = layers_text(list(dict.fromkeys(near)))
         warnings.warn(
-            f"{manifest.name}: keys or values of layers {layers} come within a factor of two of "
+            f"{manifest.name}: keys or values of {layers} come within a factor of two of "
             "where fp16 ends; other texts may overflow: compile with backend.dtype: bf16",
             VaccWarning,
             stacklevel=2,

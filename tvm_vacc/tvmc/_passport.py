@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tvm_vacc.tvmc._report import print_facts, print_table
+from tvm_vacc.wording import layers_text
 
 if TYPE_CHECKING:
     from tvm_vacc.artifact.passport import Passport, Replay
@@ -28,8 +29,8 @@ def print_passport(passport: Passport) -> None:
             f"{passport.reference_perplexity:.4f}",
         }
     if passport.promoted:
-        layers = ", ".join(map(str, passport.promoted))
-        facts["promoted"] = f"KV cache of layers {layers}: keys or values near the end of fp16"
+        layers = layers_text(passport.promoted)
+        facts["promoted"] = f"KV cache of {layers}: keys or values near the end of fp16"
     print_facts(facts)
 
 

@@ -30,14 +30,17 @@ def show_plan(
         passport: whether accuracy is measured where it can be.
     """
     from tvm_vacc.estimate import estimate
+    from tvm_vacc.pipeline import linear_dtype
     from tvm_vacc.target_string import make_target
 
-    needed = estimate(options)
+    tvm_target = make_target(target)
+    linears = linear_dtype(options.relax_dtype, options.products, tvm_target)
+    needed = estimate(options, linears)
     place = next(path for path in output.absolute().parents if path.is_dir())
     print_facts(
         {
             "model": f"{options.checkpoint} ({options.type})",
-            "target": str(make_target(target)),
+            "target": str(tvm_target),
             "dtype": options.dtype,
             "prefill": options.prefill or None,
             "context": options.context or None,
@@ -98,9 +101,12 @@ def _calibration(options: CompileOptions, needed: Estimate) -> str | None:
     if options.quantization is None or options.quantization.quantizer != GPTQ:
         return None
     texts = options.texts
-    # Twice: once for the Hessians, once through the linears that are quantised.
-    seconds = 2 * needed.reference_seconds(texts.nsamples * texts.seqlen)
-    return f"{texts.nsamples} samples of {texts.seqlen} tokens, about {about(seconds)}"
+    tokens = texts.nsamples * texts.seqlen
+    return (
+        f"{texts.nsamples} samples of {texts.seqlen} tokens, about "
+        f"{about(needed.calibration_seconds(tokens))} and "
+        f"{decimal(needed.calibration_memory(tokens))} of memory for GPTQ"
+    )
 
 
 def _passport(options: CompileOptions, needed: Estimate, wanted: bool) -> str:

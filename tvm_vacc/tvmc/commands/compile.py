@@ -75,6 +75,8 @@ def compile_command(file: Path, no_passport: bool, no_cache: bool, **given: Any)
     times: list[str] = []
     build, watch = read_build_options(given, target), read_watch(given, output, times)
     passes = planned_passes(options, target, build, watch)
+    if dry_run:
+        compiler.read_texts(options, passport=not no_passport)
     if dry_run or verbose:
         show_plan(options, target, passes, output, passport=not no_passport)
     if dry_run:
@@ -126,12 +128,17 @@ def planned_passes(
     from tvm_vacc.config import DEFAULT_PREFILL
     from tvm_vacc.frontend.checkpoint import open_checkpoint
     from tvm_vacc.pipeline import chosen, glm_pipeline
+    from tvm_vacc.steps.stored_codes import stored_matrices, with_stored_codes
     from tvm_vacc.target_string import make_target
 
-    layers = open_checkpoint(options.checkpoint).spec.layers
-    prefill = options.prefill or DEFAULT_PREFILL
+    checkpoint = open_checkpoint(options.checkpoint)
+    options = with_stored_codes(options, checkpoint.stored)
     steps = glm_pipeline(
-        layers, options.relax_dtype, prefill=prefill, quantization=options.quantization
+        checkpoint.spec.layers,
+        options.relax_dtype,
+        prefill=options.prefill or DEFAULT_PREFILL,
+        quantization=options.quantization,
+        stored=stored_matrices(checkpoint.stored),
     )
     names = (*build.disabled, *watch.print_before, *watch.print_after)
     check_pass_names(steps, names, make_target(target) if names else None)

@@ -111,6 +111,7 @@ def _kv_cache(manifest: Manifest) -> str | None:
     from rich.filesize import decimal
 
     from tvm_vacc.dtypes import NUMPY_DTYPES
+    from tvm_vacc.wording import layers_text
 
     if not manifest.caches or not manifest.page_size:
         return None
@@ -122,7 +123,7 @@ def _kv_cache(manifest: Manifest) -> str | None:
     for layer, cache in enumerate(manifest.caches[::2]):
         layers.setdefault(cache.dtype, []).append(layer)
     usual, *others = sorted(layers, key=lambda dtype: -len(layers[dtype]))
-    named = [f"; layers {', '.join(map(str, layers[dtype]))} {dtype}" for dtype in others]
+    named = [f"; {layers_text(layers[dtype])} {dtype}" for dtype in others]
     return f"{usual}{''.join(named)}, {decimal(nbytes // manifest.page_size)} a token"
 
 
