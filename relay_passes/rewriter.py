@@ -57,6 +57,13 @@ class View:
         value = self.value(expr)
         return value if is_call(value, *names) else None
 
+    def exact(self, expr: relax.Expr) -> relax.Expr:
+        """Return `value`, seen through what only rounds it: quantize and dequantize."""
+        value = self.value(expr)
+        while is_call(value, "tvm_vacc.quantize", "tvm_vacc.dequantize"):
+            value = self.value(value.args[0])
+        return value
+
     def is_weight(self, expr: relax.Expr) -> bool:
         """Whether `expr` is a parameter that is no input, or a constant."""
         value = self.value(expr)

@@ -11,7 +11,8 @@ from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relay_passes.base import NUM_CACHES, NUM_INPUT, PassResult
-from tvm_vacc.ops import linear, quantized_linear, rms_norm
+from relay_passes.rewriter import View, is_call
+from relay_passes.weights import head_of
 
 LOGIT_ROWS = "logit_rows"
 """Name of the added input: ``[outputs]`` int32, indices of tokens."""
@@ -22,6 +23,7 @@ class SelectLogits:
     """Gather the tokens of ``logit_rows`` before the final norm and the head.
 
     Matches once in a decoder whose only output is a `linear`, quantised or not; never otherwise.
+    A quantised model may round its inputs and its result.
     """
 
     name: str = "select_logits"
@@ -29,11 +31,11 @@ class SelectLogits:
     def apply(self, module: ir.IRModule) -> PassResult:
         """Rewrite ``main``; the new input stands before the caches, after the other inputs."""
         function = module["main"]
-        head = _call_of(function, function.body.body, linear.op, quantized_linear.op)
+        head = head_of(function)
         if head is None:
             return PassResult(module, 0)
-        norm = _call_of(function, head.args[0], rms_norm.op)
-        first = head if norm is None else norm
+        before = View.of(function).exact(head.args[0])
+        first = before if is_call(before, "tvm_vacc.rms_norm") else head
 
         outputs = tirx.Var("outputs", "int64")
         rows = relax.Var(LOGIT_ROWS, relax.TensorType((outputs,), "int32"))
@@ -64,11 +66,3 @@ class _TakeBefore(PyExprMutator):
         axis = len(call.args[0].ty.shape) - 2
         taken = self.builder_.emit(relax.op.take(call.args[0], self.rows, axis, mode="clip"))
         return relax.Call(call.op, [taken, *call.args[1:]], call.attrs, span=call.span)
-
-
-def _call_of(function: relax.Function, expr: relax.Expr, *ops: ir.Op) -> relax.Call | None:
-    """Follow variables to the call that computes `expr`; None where it is of none of `ops`."""
-    values = relax.analysis.get_var2val(function)
-    while isinstance(expr, relax.Var):
-        expr = values.get(expr)
-    return expr if isinstance(expr, relax.Call) and expr.op in ops else None

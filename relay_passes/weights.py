@@ -112,11 +112,14 @@ class StoredWeights:
 
 
 def head_of(function: relax.Function) -> relax.Call | None:
-    """Return the `linear`, quantised or not, whose result `function` returns first, or None."""
+    """Return the `linear`, quantised or not, whose result `function` returns first, or None.
+
+    A quantised model may round the result.
+    """
     view = View.of(function)
     result = view.value(function.body.body)
     first = result.fields[0] if isinstance(result, relax.Tuple) else result
-    return view.call(first, "tvm_vacc.linear", "tvm_vacc.quantized_linear")
+    return view.call(view.exact(first), "tvm_vacc.linear", "tvm_vacc.quantized_linear")
 
 
 def replace_weights(

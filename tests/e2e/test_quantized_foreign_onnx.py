@@ -9,7 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantFormat
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantConfig,
     MatMulNBitsQuantizer,
@@ -75,6 +80,37 @@ def in_blocks(source: Path, path: Path, form: QuantFormat, symmetric: bool = Tru
     return path
 
 
+class Prompts(CalibrationDataReader):
+    """What quantize_static takes the ranges of activations from."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        prompts = [rng.integers(0, GLM.vocab, 24).tolist() for _ in range(4)]
+        self._inputs = iter([inputs_of(prompt) for prompt in prompts])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._inputs, None)
+
+
+def in_integers(source: Path, path: Path, form: QuantFormat) -> Path:
+    """Write `source` with the linears, head included, that ONNX Runtime's tool makes integers of."""
+    graph = onnx.load(source).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    linears = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] in stored]
+    quantize_static(
+        source,
+        path,
+        Prompts(),
+        quant_format=form,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=["MatMul"],
+        nodes_to_quantize=linears,
+    )
+    return path
+
+
 def compiled(path: Path) -> Model:
     save_config(traced(GLM)[0].config, path.parent)
     output = path.parent / "artefact"
@@ -87,14 +123,18 @@ def answers(path: Path, tokens: list[int]) -> np.ndarray:
     """Return ONNX Runtime's logits, without the optimisations that round activations to 8 bits."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(path, options).run(None, inputs_of(tokens))[0][0]
+
+
+def inputs_of(tokens: list[int]) -> dict[str, np.ndarray]:
+    """Return what the graph takes for one prompt."""
     past = np.zeros((1, GLM.kv_heads, 0, GLM.head_dim), np.float32)
-    inputs = {
+    return {
         "input_ids": np.array([tokens]),
         "position_ids": np.arange(len(tokens))[None],
         "attention_mask": np.ones((1, len(tokens)), np.int64),
         **{f"past_key_values.0.{part}": past for part in ("key", "value")},
     }
-    return onnxruntime.InferenceSession(path, options).run(None, inputs)[0][0]
 
 
 def assert_equal(model: Model, path: Path, bound: float) -> None:
@@ -136,6 +176,30 @@ def test_all_linears_run_on_the_codes_of_the_file(
         "head": (stored_as, "stored", group_size, 1),
     }
     assert_equal(model, path, bound)
+
+
+@pytest.mark.parametrize(
+    "form", [QuantFormat.QOperator, pytest.param(QuantFormat.QDQ, marks=pytest.mark.slow)]
+)
+def test_activations_of_8_bits_and_rounded_logits(
+    form: QuantFormat, floats: Path, tmp_path: Path
+) -> None:
+    path = in_integers(floats, tmp_path / "m.onnx", form)
+    wanted = "QLinearMatMul" if form is QuantFormat.QOperator else "QuantizeLinear"
+    graph = onnx.load(path).graph
+    assert wanted in {node.op_type for node in graph.node}
+    model = compiled(path)
+    stored = {
+        entry.kind: (entry.stored_as, entry.quantizer, entry.matrices)
+        for entry in model.manifest.storage
+        if entry.kind != "embedding"
+    }
+    assert stored == {"linear": ("w8a8", "stored", LINEARS - 1), "head": ("w8a8", "stored", 1)}
+    [step] = [numpy_helper.to_array(t) for t in graph.initializer if t.name == "logits_scale"]
+    tokens = np.random.default_rng(0).integers(0, GLM.vocab, 40).tolist()
+    difference = np.abs(model.logits(tokens) - answers(path, tokens))
+    assert difference.max() <= 1.01 * step
+    assert (difference > 0.5 * step).mean() < 0.01  # and nearly always the same code
 
 
 def test_a_head_that_is_not_quantised_stays_so(floats: Path, tmp_path: Path) -> None:

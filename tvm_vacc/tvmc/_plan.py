@@ -31,11 +31,14 @@ def show_plan(
     """
     from tvm_vacc.estimate import estimate
     from tvm_vacc.pipeline import linear_dtype
+    from tvm_vacc.steps.passport import why_no_passport
     from tvm_vacc.target_string import make_target
 
     tvm_target = make_target(target)
     linears = linear_dtype(options.relax_dtype, options.products, tvm_target)
     needed = estimate(options, linears)
+    reason = why_no_passport(options) if passport else "not asked for"
+    tokens = _passport_tokens(options, reason)
     place = next(path for path in output.absolute().parents if path.is_dir())
     print_facts(
         {
@@ -52,7 +55,8 @@ def show_plan(
             "memory": f"about {decimal(needed.memory)} while compiling",
             "time": f"about {about(needed.seconds)}, on two cores, passport and calibration aside",
             "calibration": _calibration(options, needed),
-            "passport": _passport(options, needed, passport),
+            "passport": _passport(needed, tokens, reason),
+            "in all": _in_all(options, needed, tokens),
         }
     )
     if needed.storage:
@@ -95,28 +99,48 @@ def _kv_cache(token: int, context: int) -> str | None:
     return f"{decimal(token)} a token{whole}"
 
 
-def _calibration(options: CompileOptions, needed: Estimate) -> str | None:
+def _calibration_tokens(options: CompileOptions) -> int:
     from tvm_vacc.quantize.scheme import GPTQ
 
     if options.quantization is None or options.quantization.quantizer != GPTQ:
+        return 0
+    return options.texts.nsamples * options.texts.seqlen
+
+
+def _calibration(options: CompileOptions, needed: Estimate) -> str | None:
+    tokens = _calibration_tokens(options)
+    if not tokens:
         return None
-    texts = options.texts
-    tokens = texts.nsamples * texts.seqlen
     return (
-        f"{texts.nsamples} samples of {texts.seqlen} tokens, about "
+        f"{options.texts.nsamples} samples of {options.texts.seqlen} tokens, about "
         f"{about(needed.calibration_seconds(tokens))} and "
         f"{decimal(needed.calibration_memory(tokens))} of memory for GPTQ"
     )
 
 
-def _passport(options: CompileOptions, needed: Estimate, wanted: bool) -> str:
-    from tvm_vacc.steps.passport import why_no_passport
-
-    reason = why_no_passport(options) if wanted else "not asked for"
+def _passport_tokens(options: CompileOptions, reason: str) -> int:
     if reason or options.accuracy is None:
+        return 0
+    return min(options.accuracy.tokens, options.context or options.accuracy.tokens)
+
+
+def _passport(needed: Estimate, tokens: int, reason: str) -> str:
+    if reason:
         return f"none: {reason}"
-    tokens = min(options.accuracy.tokens, options.context or options.accuracy.tokens)
     return (
         f"accuracy on {tokens} tokens, about {about(needed.reference_seconds(tokens))} and "
         f"{decimal(needed.reference_memory)} of memory for the reference"
     )
+
+
+def _in_all(options: CompileOptions, needed: Estimate, measured: int) -> str:
+    """Return the time of all phases, and the memory of those that run beside the compiler."""
+    calibrated = _calibration_tokens(options)
+    seconds, beside = needed.seconds, 0
+    if calibrated:
+        seconds += needed.calibration_seconds(calibrated)
+        beside = needed.calibration_memory(calibrated)
+    if measured:
+        seconds += needed.reference_seconds(measured)
+        beside = max(beside, needed.reference_memory)
+    return f"about {about(seconds)}, {decimal(needed.memory + beside)} of memory at the peak"
