@@ -118,7 +118,7 @@ REFUSALS = {
         "frontend.quantize.calib_args.damping: must be less than 1, got 1.5",
         "correct",
     ),
-    "device": ("tp: 1", "tp: 1\n  quantize: {type: w8a8, device: gpu}", "quantize.device", "correct"),
+    "device": ("tp: 1", "tp: 1\n  quantize: {type: w8a8, device: gpu}", "quantize.device", "write cpu"),
     "no dataset": ("workspace:", "dataset: {name: c4}\nworkspace:", "dataset.path: the text of c4", "nothing is downloaded"),
     "seed": ("workspace:", "dataset: {seed: -1}\nworkspace:", "dataset.seed: must be greater", "correct"),
     "dataset": ("workspace:", "dataset: {name: pile, path: x}\nworkspace:", "dataset.name: must be", "correct"),

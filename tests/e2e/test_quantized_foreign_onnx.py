@@ -93,7 +93,7 @@ class Prompts(CalibrationDataReader):
 
 
 def in_integers(source: Path, path: Path, form: QuantFormat) -> Path:
-    """Write `source` with the linears, head included, that ONNX Runtime's tool makes integers of."""
+    """Write `source` as quantize_static makes integers of its linears, the head included."""
     graph = onnx.load(source).graph
     stored = {tensor.name for tensor in graph.initializer}
     linears = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] in stored]

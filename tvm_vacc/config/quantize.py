@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tvm_vacc.calibration.options import CalibrationOptions
 from tvm_vacc.config.section import Section
@@ -19,6 +20,12 @@ from tvm_vacc.quantize.scheme import (
     Scheme,
 )
 from tvm_vacc.strict import RefusedError
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise RefusedError("", f"there is no {name}", "write cpu, or cuda:0 for the first GPU")
+    return name
 
 
 class CalibArgs(Section):
@@ -73,7 +80,7 @@ class Quantize(Section):
     head: Literal["16bit", "8bit"] = "16bit"
     embedding: Literal["16bit", "8bit"] = "16bit"
     sensitive: Literal["16bit", "8bit"] = "16bit"
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d{1,3})?)$")
+    device: Annotated[str, AfterValidator(_device)] = "cpu"
     calib_args: CalibArgs = CalibArgs()
 
     @model_validator(mode="after")
