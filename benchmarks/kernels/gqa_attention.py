@@ -40,9 +40,9 @@ def cases(setup: Setup) -> Iterator[Case]:
     """Yield decode and prefill in every dtype of the cache, then other groups in bf16."""
     group = SPEC.heads // SPEC.kv_heads
     for dtype in WORD_VALUES:
-        contexts, batches = DECODE_CONTEXTS, BATCHES[:1]
-        if dtype in COMPARED:
-            contexts, batches = (*SHORT_CONTEXTS, *DECODE_CONTEXTS), BATCHES
+        is_compared = dtype in COMPARED
+        contexts = [*(SHORT_CONTEXTS if is_compared else ()), *DECODE_CONTEXTS]
+        batches = BATCHES if is_compared else BATCHES[:1]
         steps = [(rows, 1, context) for context in contexts for rows in batches]
         yield from _cases(setup, group, dtype, [*steps, *((1, n, n) for n in PREFILLS)])
     for other in GROUPS:
