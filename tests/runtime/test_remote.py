@@ -19,6 +19,7 @@ from tests.runtime.rpc_programs import LOOPBACK, Program, program, wait_for
 from tvm_vacc import tvmc
 from tvm_vacc.artifact.archive import pack_artifact
 from tvm_vacc.errors import ArtifactError, RequestError
+from tvm_vacc.relay.compile_library import compile_library
 from tvm_vacc.runtime.remote import open_remote
 from tvm_vacc.runtime.rpc_server import borrow_server
 from tvm_vacc.runtime.run_graph import run_graph
@@ -75,14 +76,15 @@ def check(outputs: dict[str, np.ndarray], model: Path) -> None:
         np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["dir", "tar"])
+@pytest.mark.parametrize("form", ["dir", "tar", "so"])
 def test_outputs_and_times(
     model: Path, artefact: Path, tracker: tuple[int, Program], tmp_path: Path, form: str
 ) -> None:
-    path = artefact
+    path = artefact if form == "dir" else tmp_path / f"two.{form}"
     if form == "tar":
-        path = tmp_path / "two.tar"
         pack_artifact(artefact, path)
+    elif form == "so":
+        compile_library(model, output=path)
     with open_remote(path, LOOPBACK, tracker[0], KEY, 60) as remote:
         for end_to_end in (False, True):
             result = run_graph(
@@ -186,8 +188,4 @@ def test_somebody_who_says_nothing(
 def test_kernels_that_cannot_be_sent(model: Path, tmp_path: Path) -> None:
     path = tvm_vacc.compile(model, output=tmp_path / "out", cross_compiler="none")
     with pytest.raises(ArtifactError, match="no library"), open_remote(path, "h", 1, "a", 1):
-        pass
-    library = tmp_path / "two.so"
-    library.write_bytes(b"")
-    with pytest.raises(ArtifactError, match="-f tar"), open_remote(library, "h", 1, "a", 1):
         pass

@@ -2,13 +2,12 @@
 
 What `relay.build` makes is bytecode for Relax's virtual machine and kernels. Scripts call
 ``load_module(path)["default"](device)``, which must be native code in the library: a dozen lines
-of LLVM IR that hand the library itself and its graph to Python. Weights travel along as the
-constants of a second, trivial piece of bytecode.
+of LLVM IR that hand the library itself and its graph to Python. Weights, and the graph once more,
+travel along as the constants of a second, trivial piece of bytecode.
 
-The tree of modules is ``entry and kernels -> (bytecode, weights)``: the entry has to find the
-bytecode. The bytecode in turn has to import the kernels, but only until the virtual machine has
-looked them up; modules may not import each other in a circle, so the tree is turned round while
-a library is opened.
+The tree of modules is ``entry and kernels -> what travels along -> bytecode``: each is found from
+the one before by what TVM itself can do, so that a server of its RPC, which has nothing of ours,
+opens a library too (`tvm_vacc.runtime.library`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 import tvm
 from tvm import relax, tirx
 
-from tvm_vacc.runtime.library import ENTRY, OPENER, WEIGHTS
+from tvm_vacc.runtime.library import ENTRY, GRAPH, OPENER, WEIGHTS
 
 # The handle of a library is the address of a C++ object with virtual functions, whose header may
 # stand behind the pointer to them: it is where the type index (an int32, 8 bytes on) says so.
@@ -97,21 +96,23 @@ def assemble_library(
         graph_json: what that function passes on.
         weights: what is to travel along; None for nothing.
     """
+    parcel = _parcel(weights or {}, graph_json, target)
+    parcel.import_module(bytecode)
     library = _load_ir(_entry_ir(target, name, graph_json), "entry.ll")
-    for module in (*kernels, bytecode):
+    for module in (*kernels, parcel):
         library.import_module(module)
-    if weights is not None:
-        library.import_module(_weights_module(weights, target))
     return library
 
 
-def _weights_module(
-    weights: Mapping[str, tvm.runtime.Tensor], target: tvm.target.Target
+def _parcel(
+    weights: Mapping[str, tvm.runtime.Tensor], graph_json: str, target: tvm.target.Target
 ) -> tvm.runtime.Module:
-    constants = relax.Tuple([relax.const(tensor) for tensor in weights.values()])
+    """Return bytecode whose functions `WEIGHTS` and `GRAPH` return what a library holds."""
+    tensors = relax.Tuple([relax.const(tensor) for tensor in weights.values()])
     builder = relax.BlockBuilder()
-    with builder.function(WEIGHTS, []):
-        builder.emit_func_output(constants)
+    for name, value in ((WEIGHTS, tensors), (GRAPH, tvm.ir.StringImm(graph_json))):
+        with builder.function(name, []):
+            builder.emit_func_output(value)
     # The stock pipeline: there is nothing to optimise, and ours folds constants.
     module = relax.build(builder.finalize(), target, relax_pipeline="zero").mod
     module.clear_imports()

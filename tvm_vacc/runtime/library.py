@@ -5,9 +5,9 @@ How such a library is made, and what is in it: `tvm_vacc.relay.library`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -26,9 +26,10 @@ ENTRY = "tvm_vacc_open"
 WEIGHTS = "weights"
 """Name of the function that returns the weights, one tuple of tensors."""
 
-_FORWARD = "forward"
+GRAPH = "graph"
+"""Name of the function that returns what a library takes and returns, as JSON."""
+
 _BYTECODE = "relax.VMExecutable"
-_OPENING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,12 @@ def open_on(
         check_device(device)
     signature = Signature.from_json(graph_json)
     set_threads(None)
-    carried = weights_of(library) if weights is None else weights
-    return OpenedLibrary(signature, open_library(library), carried)
+    [parcel] = [part for part in library.imports if part.kind == _BYTECODE]
+    [bytecode] = parcel.imports
+    machine = LibraryMachine(bytecode, library, tvm.cpu())
+    if weights is None:
+        weights = list(VirtualMachine(parcel, tvm.cpu())[WEIGHTS]())
+    return OpenedLibrary(signature, machine, weights)
 
 
 def check_device(device: tvm.runtime.Device) -> None:
@@ -81,32 +86,31 @@ def check_device(device: tvm.runtime.Device) -> None:
         raise ConfigError(f"the device is {device}", "tvm_vacc runs on CPUs: give tvm.cpu()")
 
 
-def open_library(library: tvm.runtime.Module) -> VirtualMachine:
-    """Return a virtual machine on the bytecode and the kernels of `library`."""
-    [bytecode] = [part for part in _bytecodes(library) if part["has_function"](_FORWARD)]
-    parts = list(library.imports)
-    with _OPENING:
-        library.clear_imports()
-        try:
-            for part in parts:
-                if part.kind != _BYTECODE:
-                    bytecode.import_module(part)
-            bytecode.import_module(library)
-            return VirtualMachine(bytecode, tvm.cpu())
-        finally:
-            bytecode.clear_imports()
-            for part in parts:
-                library.import_module(part)
+class LibraryMachine(VirtualMachine):
+    """Runs a library's bytecode, here or, where all arguments are of a session of RPC, there.
 
+    A machine looks its kernels up in what its bytecode imports, when it starts. The kernels of a
+    library import the bytecode, and modules must not import each other in a circle, so it is the
+    machine that imports them.
 
-def weights_of(library: tvm.runtime.Module) -> list[tvm.runtime.Tensor]:
-    """Return the weights that `library` carries, in the order of the graph."""
-    found = [part for part in _bytecodes(library) if part["has_function"](WEIGHTS)]
-    return list(VirtualMachine(found[0], tvm.cpu())[WEIGHTS]()) if found else []
+    Args:
+        bytecode: that imports nothing, or a module that imports it.
+        library: holds the kernels.
+        device: a CPU.
+    """
 
+    def __init__(
+        self,
+        bytecode: tvm.runtime.Module,
+        library: tvm.runtime.Module,
+        device: tvm.runtime.Device,
+    ) -> None:
+        self._library = library
+        super().__init__(bytecode, device)
 
-def _bytecodes(library: tvm.runtime.Module) -> list[tvm.runtime.Module]:
-    return [part for part in library.imports if part.kind == _BYTECODE]
+    def _setup_device(self, dev: tvm.runtime.Device, memory_cfg: Any) -> None:
+        self.module.import_module(self._library)
+        super()._setup_device(dev, memory_cfg)
 
 
 tvm_ffi.register_global_func(OPENER, open_on, override=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import weakref
 from pathlib import Path
@@ -75,12 +74,8 @@ def _load_library(path: Path, threads: int | None) -> Graph:
             f"{path}: is no library of tvm_vacc: {reason:.200}", "make one by: tvmc compile -f so"
         ) from error
     set_threads(threads)
-    signature = opened.signature
-    manifest = signature.manifest or Manifest(
-        kind="graph", name=path.stem, target="", dtype="", outputs=signature.outputs
-    )
+    manifest = opened.signature.describe(path.stem)
     _require_processor(path, manifest)
-    manifest = dataclasses.replace(manifest, inputs=signature.inputs)
     return Graph(path, manifest, opened.machine, list(opened.weights))
 
 

@@ -86,6 +86,13 @@ class Signature:
         except (KeyError, TypeError) as error:
             raise ConfigError(f"the graph lacks {error}: not made by tvm_vacc", _CURE) from None
 
+    def describe(self, name: str) -> Manifest:
+        """Return what is known of the model; its name is `name`, unless it says another."""
+        manifest = self.manifest or Manifest(
+            kind="graph", name=name, target="", dtype="", outputs=self.outputs
+        )
+        return replace(manifest, inputs=self.inputs)
+
 
 def _manifest(document: dict[str, Any] | None) -> Manifest | None:
     return None if document is None else parse_manifest(document, where="the graph")
