@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from tests.tvmc.fakes import CHECKPOINT
 from tvm_vacc.errors import VaccError, VaccWarning
 from tvm_vacc.tvmc import main as main_module
 
-HEAVY = ("tvm", "torch", "transformers", "onnx", "numpy", "tokenizers", "rich", "prompt_toolkit")
-SUBCOMMANDS = ("compile", "generate", "chat", "run", "inspect", "profile")
+SUBCOMMANDS = tuple(main_module.cli.commands)
 
 
 def test_no_subcommand_prints_help(tvmc: Tvmc) -> None:
@@ -139,18 +137,16 @@ def test_debug_shows_the_traceback(
     assert err.endswith("please report it\n")
 
 
-def test_help_imports_nothing_heavy_and_is_quick() -> None:
+def test_help_comes_at_once() -> None:
+    """What takes time is to import packages, and click is the only one."""
     code = (
-        "import sys; from tvm_vacc.tvmc.main import main; code = main(['--help']);"
-        f"print([name for name in {HEAVY!r} if name in sys.modules]); sys.exit(code)"
+        "import sys; before = set(sys.modules); from tvm_vacc.tvmc.main import main;"
+        "code = main(['--help']); print(*{name.partition('.')[0] for name in sys.modules}"
+        " - {name.partition('.')[0] for name in before} - set(sys.stdlib_module_names));"
+        "sys.exit(code)"
     )
-    seconds = []
-    for _ in range(3):  # a busy machine may be slow once
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        seconds.append(time.monotonic() - start)
-        assert done.stdout.splitlines()[-1] == b"[]"
-    assert min(seconds) < 1
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert set(done.stdout.splitlines()[-1].split()) == {b"click", b"tvm_vacc"}
 
 
 def blocking(*names: str) -> str:
@@ -195,7 +191,7 @@ import signal, sys, tvm_vacc
 from tests.tvmc.fakes import FakeModel
 from tvm_vacc.tvmc.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
-tvm_vacc.load = lambda path, threads: FakeModel("one two three four five", delay=0.3)
+tvm_vacc.load = lambda path, threads: FakeModel("one two three " * 999, delay=0.3)
 sys.exit(main(["generate", sys.argv[1], "--prompt", "a"]))
 """
 
@@ -212,6 +208,6 @@ def test_interrupt_exits_130_without_traceback(artefact: Path) -> None:
     assert process.stdout is not None
     process.stdout.read(1)  # the answer has begun
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"Traceback" not in err

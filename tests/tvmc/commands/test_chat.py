@@ -49,7 +49,7 @@ class Terminal:
     def send(self, keys: str) -> None:
         os.write(self.file, keys.encode())
 
-    def expect(self, text: str, seconds: float = 20) -> str:
+    def expect(self, text: str, seconds: float = 120) -> str:
         """Wait until `text` is shown; return what was shown up to there."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:
@@ -59,7 +59,7 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before
 
-    def wait(self, seconds: float = 20) -> tuple[int, str]:
+    def wait(self, seconds: float = 120) -> tuple[int, str]:
         """Return the exit code and what was shown last."""
         deadline = time.monotonic() + seconds
         while select.select([self.file], [], [], max(0, deadline - time.monotonic()))[0]:
