@@ -14,6 +14,7 @@ from tvm_vacc.relay import graph_executor
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
 from tvm_vacc.relay.graph_executor import GraphModule
 from tvm_vacc.relay.pass_context import KEY
+from tvm_vacc.relay.targets import resolve_target
 
 RNG = np.random.default_rng(8)
 W = RNG.normal(size=(13, 6)).astype("float32")
@@ -77,6 +78,7 @@ def test_inputs_and_outputs(library: GraphExecutorFactoryModule) -> None:
     assert executor.get_num_outputs() == 2
     assert executor.get_input_index("x") == 0
     assert executor.get_input_index("w") == -1
+    assert executor.get_output_index("none of that name") == -1
     assert executor.get_input_info() == ({"x": ("rows", 6)}, {"x": "float32"})
     executor.set_input(0, X.astype("float64"))  # NumPy arrays are converted
     np.testing.assert_array_equal(executor.get_input("x").numpy(), X)
@@ -103,6 +105,16 @@ def test_inputs_and_outputs(library: GraphExecutorFactoryModule) -> None:
 def test_misuse_is_refused(library: GraphExecutorFactoryModule, call: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         call(GraphModule(library["default"](tvm.cpu())))
+
+
+def test_the_functions_of_old(library: GraphExecutorFactoryModule) -> None:
+    executor = GraphModule(library["default"](tvm.cpu()))
+    executor.module["set_input"]("x", X)
+    assert len(executor.module.time_evaluator("run", tvm.cpu(), number=1, repeat=2)().results) == 2
+    with pytest.raises(AttributeError, match=r"share_params is not brought back .* load_params"):
+        executor.share_params(executor, b"")
+    with pytest.raises(RequestError, match="no function 'profile'; set_input, run"):
+        executor.module["profile"]
 
 
 def test_other_misuse_is_refused(library: GraphExecutorFactoryModule) -> None:
@@ -167,12 +179,18 @@ def test_the_target_that_surrounds_the_call() -> None:
         assert relay.build(relay.Function([x], x + x)).target.kind.name == "llvm"
 
 
+@pytest.mark.parametrize("target", [{"cpu": "llvm"}, {tvm.cpu(): "llvm"}, {"kind": "llvm"}])
+def test_a_target_by_device_or_as_a_config(target: dict[Any, Any]) -> None:
+    assert resolve_target(target, None).kind.name == "llvm"
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
         ({"target": None}, TargetError, "there is no target"),
         ({"target": "cuda"}, TargetError, "unknown target 'cuda'"),
         ({"target": ["llvm", "llvm -mcpu=znver4"]}, TargetError, "differ"),
+        ({"target": {"cpu": "llvm", "cuda": "cuda"}}, TargetError, "devices are cpu, cuda"),
         ({"executor": "aot"}, ConfigError, "no executor 'aot'"),
         ({"executor": relay.backend.Executor("vm")}, ConfigError, "no executor 'vm'"),
         ({"runtime": relay.backend.Runtime("crt")}, ConfigError, "no runtime 'crt'"),

@@ -43,6 +43,8 @@ def test_a_name_that_nobody_has() -> None:
 
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(relay, name) for name in relay.__all__)
+    assert relay.op.nn.dense is relay.nn.dense
+    assert relay.op.add is relay.add
 
 
 def test_infer_type_does_nothing_and_says_so() -> None:

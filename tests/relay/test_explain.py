@@ -75,16 +75,25 @@ def test_the_way_from_onnx(capsys: pytest.CaptureFixture[str], tmp_path: Any, fr
     mod, params = relay.frontend.from_onnx(
         tmp_path / "model.onnx", shape={"x": (3, 17)}, freeze_params=freeze
     )
+    relay.partition_for_tvm_vacc(mod, params)
     with tvm.transform.PassContext(opt_level=3):
         lib = relay.build(mod, "tvm_vacc -mcpu=native", params=params)
     module = GraphModule(lib["default"](tvm.cpu()))
+    _graph, _lib, weights = lib
+    relay.load_param_dict(relay.save_param_dict(weights))
+    assert (module.get_num_inputs() > 1, module.get_num_outputs()) == (True, 2)
+    assert (module.get_input_index("x"), module.get_input_index("no")) == (0, -1)
+    assert module.get_input_info()[1] == {"x": "float32"}
+    module.get_input("x")
     data = {"x": np.random.default_rng(1).normal(size=(3, 17)).astype("float32")}
     module.run(**data)
     module.get_output(0)
     module.get_output(1)
     module.benchmark(tvm.cpu(), repeat=2, number=1)
     lib.export_library(tmp_path / "model.so")
-    scope = executed(capsys.readouterr().err, data=data)
+    scope = executed(capsys.readouterr().err, data=data, params={})
+    assert (scope["num_outputs"], scope["input_index"]) == (2, -1)
+    assert next(iter(scope["input_types"])) == "x"
     for index, expected in enumerate(answers(model, **data)):
         got = scope[f"output_{index}"].numpy()
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)

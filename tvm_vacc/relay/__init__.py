@@ -7,8 +7,6 @@ says what Relax has. With ``TVM_VACC_EXPLAIN=1`` each call prints its equivalent
 
 from __future__ import annotations
 
-from tvm.runtime import load_param_dict, save_param_dict
-
 from tvm_vacc.relay import analysis, backend, elsewhere, frontend, graph_executor, nn, transform
 from tvm_vacc.relay.build_module import build
 from tvm_vacc.relay.expr import (
@@ -73,6 +71,7 @@ from tvm_vacc.relay.op.shape import (
     tile,
     transpose,
 )
+from tvm_vacc.relay.param_dict import load_param_dict, save_param_dict
 from tvm_vacc.relay.partition import partition_for_tvm_vacc
 from tvm_vacc.relay.pass_context import register_config_key
 

@@ -56,14 +56,21 @@ class GraphExecutorFactoryModule:
 
     def get_graph_json(self) -> str:
         """Return the graph as JSON, for `graph_executor.create`."""
+        explain.lines("graph = executable.as_text()")
         return self.graph_json
+
+    def get_executor_config(self) -> str:
+        """See `get_graph_json`."""
+        return self.get_graph_json()
 
     def get_lib(self) -> tvm.runtime.Module:
         """Return the library without weights."""
+        explain.lines("lib = executable.mod")
         return self.lib
 
     def get_params(self) -> dict[str, tvm.runtime.Tensor]:
         """Return the weights by name, packed as the kernels read them."""
+        explain.lines("# the weights are constants of mod: executable holds them")
         return self.params
 
     def export_library(self, file_name: str | Path, **kwargs: Any) -> Any:
@@ -82,9 +89,10 @@ class GraphExecutorFactoryModule:
         return self._open
 
     def __iter__(self) -> Iterator[Any]:
-        return iter((self.graph_json, self.lib, self.params))
+        return iter((self.get_graph_json(), self.get_lib(), self.get_params()))
 
     def _open(self, *devices: tvm.runtime.Device) -> OpenedLibrary:
+        explain.lines("# GraphModule, which comes next, makes the virtual machine")
         return open_on(self.graph_json, self.lib, *devices, weights=list(self.params.values()))
 
     def _library(self, weights: dict[str, tvm.runtime.Tensor] | None) -> tvm.runtime.Module:

@@ -44,7 +44,8 @@ def from_onnx(
         parameter name: empty where they are frozen.
 
     Raises:
-        ConfigError: `shape` or `dtype` names no input, or does not fit it.
+        ConfigError: `shape` or `dtype` names no input, or does not fit it; or there is no such
+            opset.
         OnnxError: the model is missing, damaged, or holds operators that cannot be compiled.
     """
     if not isinstance(model, (onnx.ModelProto, str, Path)):
@@ -65,6 +66,10 @@ def from_onnx(
     set_dtypes(own, dtypes)
     fixed = set_open_dims(own, shape or {})
     if opset is not None:
+        if not 1 <= opset <= (newest := onnx.defs.onnx_opset_version()):
+            raise ConfigError(
+                f"from_onnx: opset is {opset}", f"give 1 to {newest}, or leave it out"
+            )
         set_opset(own, opset)
     with tempfile.TemporaryDirectory() as directory:
         path = store(own, Path(directory), all_weights=not freeze_params)

@@ -13,11 +13,19 @@ from tvm_vacc.artifact.manifest import TensorSpec
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import ConfigError, RequestError
 from tvm_vacc.relay import explain
+from tvm_vacc.relay.graph_functions import GraphFunctions
 from tvm_vacc.relay.timing import time_calls
 from tvm_vacc.runtime.executable import on_own_cpu
 from tvm_vacc.runtime.library import OpenedLibrary, check_device, open_on
 from tvm_vacc.runtime.tensors import require_fit, to_numpy, to_tvm
 
+_INSTEAD = {
+    "set_input_zero_copy": "set_input",
+    "set_output_zero_copy": "get_output(index, out)",
+    "share_params": "load_params",
+    "debug_get_output": "partition_for_tvm_vacc, which shows the operators, and get_output",
+}
+_MAIN_PARAMS = 'mod["main"].params'
 _NO_WEIGHTS = "call load_params(relay.save_param_dict(params)) or set_input(**params) first"
 
 
@@ -61,6 +69,15 @@ class GraphModule:
         self._outputs: list[tvm.runtime.Tensor] | None = None
         explain.lines("vm = relax.VirtualMachine(executable, tvm.cpu())", "inputs = {}")
 
+    def __getattr__(self, name: str) -> Any:
+        cure = f"; use {_INSTEAD[name]}" if name in _INSTEAD else ""
+        raise AttributeError(f"GraphModule.{name} is not brought back by tvm_vacc{cure}", name=name)
+
+    @property
+    def module(self) -> GraphFunctions:
+        """The functions of this executor by name, and ``time_evaluator``."""
+        return GraphFunctions(self)
+
     def set_input(self, key: str | int | None = None, value: Any = None, **params: Any) -> None:
         """Set inputs.
 
@@ -96,26 +113,42 @@ class GraphModule:
 
     def get_num_inputs(self) -> int:
         """Return how many inputs there are, weights included."""
+        explain.lines(f"num_inputs = len({_MAIN_PARAMS})")
         return len(self._slots)
 
     def get_num_outputs(self) -> int:
         """Return how many outputs there are."""
-        return len(self._signature.outputs)
+        count = len(self._signature.outputs)
+        fields = 'len(mod["main"].ret_ty.fields)' if count > 1 else 1
+        explain.lines(f"num_outputs = {fields}")
+        return count
 
     def get_input_index(self, name: str) -> int:
         """Return the index of an input; -1 where there is none of the name."""
+        names = f"[param.name for param in {_MAIN_PARAMS}]"
+        explain.lines(f"input_index = {{n: i for i, n in enumerate({names})}}.get({name!r}, -1)")
         return list(self._slots).index(name) if name in self._slots else -1
+
+    def get_output_index(self, name: str) -> int:
+        """Return the index of an output; -1 where there is none of the name."""
+        names = [tensor.name for tensor in self._signature.outputs]
+        index = names.index(name) if name in names else -1
+        explain.lines(f"output_index = {index}  # Relax gives outputs no names")
+        return index
 
     def get_input_info(self) -> tuple[dict[str, tuple[int | str, ...]], dict[str, str]]:
         """Return shapes and dtypes of the inputs by name, weights left out."""
         inputs = self._signature.inputs
+        explain.lines(f"input_types = {{param.name: param.ty for param in {_MAIN_PARAMS}}}")
         return {t.name: t.shape for t in inputs}, {t.name: t.dtype for t in inputs}
 
     def get_input(
         self, index: int | str, out: tvm.runtime.Tensor | None = None
     ) -> tvm.runtime.Tensor:
         """Return an input by index or name, copied to `out` where that is given."""
-        return _copied(self._tensor(self._name(index)), out)
+        name = self._name(index)
+        explain.lines(f'given = inputs.get("{name}")')
+        return _copied(self._tensor(name), out)
 
     def get_output(self, index: int, out: tvm.runtime.Tensor | None = None) -> tvm.runtime.Tensor:
         """Return an output of the last run, copied to `out` where that is given.

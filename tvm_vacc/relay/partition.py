@@ -38,7 +38,7 @@ def partition_for_tvm_vacc(
         if not isinstance(step.run, (BundleParams, PackWeights))
     ]
     module, _ = run_pipeline(bound.module, steps)
-    if params:
-        explain.lines('mod = relax.transform.BindParams("main", params)(mod)')
+    bind = 'relax.transform.BindParams("main", params)(mod)' if params else "mod"
+    explain.lines(f"partitioned = {bind}  # tvm.compile for 'tvm_vacc' chooses what is ours")
     partitioned = BoundModule(module, bound.weights).frozen()
     return relax.transform.Normalize()(partitioned)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import tvm
 from tvm.target import Target
 
 from tvm_vacc.errors import ConfigError, TargetError
 from tvm_vacc.target import TAG
 from tvm_vacc.target_string import FALLBACK, make_target
 
-TargetLike: TypeAlias = str | Target | Sequence[str | Target] | None
+TargetLike: TypeAlias = str | Target | Sequence[str | Target] | Mapping[Any, Any] | None
+
+_CPUS = {"cpu", str(tvm.cpu()), str(int(tvm.cpu().dlpack_device_type()))}
 
 
 def resolve_target(target: TargetLike, host: str | Target | None) -> Target:
     """Return the one target that `relay.build` compiles for.
 
     Args:
-        target: a text, a target, or a list of ``tvm_vacc`` and ``llvm``; None is the target that
-            surrounds the call (``with tvm.target.Target(..):``).
+        target: a text, a target, or a list of ``tvm_vacc`` and ``llvm``; a target's config, or one
+            of these by device, as ``{"cpu": "llvm"}``; None is the target that surrounds the call
+            (``with tvm.target.Target(..):``).
         host: `llvm`: what runs the operators that `target` does not. One processor runs both.
 
     Raises:
@@ -29,6 +34,8 @@ def resolve_target(target: TargetLike, host: str | Target | None) -> Target:
         target = Target.current(allow_none=True)
         if target is None:
             raise TargetError("relay.build: there is no target", 'give target="tvm_vacc"')
+    if isinstance(target, Mapping):
+        target = _from_mapping(target)
     parts = [target] if isinstance(target, (str, Target)) else list(target)
     if host is not None and str(host) != FALLBACK:
         parts.append(host)
@@ -45,6 +52,20 @@ def resolve_target(target: TargetLike, host: str | Target | None) -> Target:
             raise TargetError(f"targets {texts} differ", "one processor runs both: give it once")
         return _from_text(texts[0])
     return _from_text(", ".join(texts))
+
+
+def _from_mapping(target: Mapping[Any, Any]) -> Any:
+    """Return what a config says as JSON, or what there is for the only device."""
+    if "kind" in target or "tag" in target:
+        stock = target.get("kind") == FALLBACK
+        return Target(dict(target)) if stock else json.dumps(dict(target))
+    if len(target) != 1 or not _CPUS.issuperset(map(str, target)):
+        raise TargetError(
+            f"relay.build: the devices are {', '.join(map(str, target))}",
+            'one CPU runs all: give one target, such as "tvm_vacc"',
+        )
+    [found] = target.values()
+    return found
 
 
 def check_executor(executor: Any, runtime: Any) -> None:
