@@ -21,30 +21,13 @@ from schedules.parallel import for_each_where
 from schedules.prefetch import prefetch
 from schedules.scratch import scratch
 from schedules.sums import Sums
+from schedules.tiles import AmxTiles
 
 ROWS = 2 * amx.ROWS
 """Rows of a product: two tiles."""
 
 COLUMNS = 2 * amx.COLUMNS
 """Columns of a product."""
-
-PANEL_ROWS = 8 * ROWS
-"""Rows a task: with a chunk of `in` 1 MiB, half of the second-level cache of a Xeon. While a block
-of weights passes them it takes the memory 6 GB/s to bring the next."""
-
-GROUP_COLUMNS = 256
-"""Columns a task: that many use the rows of a chunk, which come from the third level. Few rows
-take a block a task, work for many cores."""
-
-CHUNK = 64
-"""Most tiles along `in` of a chunk. Half as many, whose sums are stored and loaded twice as often,
-are slower by a tenth; parts that fit the first-level cache, by a fifth."""
-
-FEW_ROWS_CHUNK = 8
-"""The same for one tile of rows: what is fetched is one chunk ahead, at first not at all."""
-
-STREAMS = 4
-"""Places from which memory is fetched in turn: several are faster than one."""
 
 SPARE_ROWS = 16
 """Rows of sums after the last, for a `rest` that computes more than there are."""
@@ -59,6 +42,7 @@ class AmxNest:
 
     Attributes:
         product: of which dtypes.
+        tiles: how the work is cut.
         rows: activations ``[rows, stride]``, any dtype; `ROWS` more than are counted may be read.
         weight: ``[blocks, steps, ...]``, any dtype, ``product.b_stride`` bytes a step; at least
             `amx.STEPS` steps.
@@ -67,6 +51,7 @@ class AmxNest:
     """
 
     product: amx.TileProduct
+    tiles: AmxTiles
     rows: Any
     weight: Any
     finish: Emit
@@ -77,20 +62,22 @@ class AmxNest:
         blocks = int(self.weight.shape[0])
         block_columns = self.product.b_stride // 4
         many = count > ROWS
-        group = opaque(T.Select(many, T.int64(GROUP_COLUMNS // block_columns), T.int64(1)))
+        group = opaque(
+            T.Select(many, T.int64(self.tiles.group_columns // block_columns), T.int64(1))
+        )
         groups = opaque(T.ceildiv(blocks, group))
         # By all rows, not by those of a task: the sums of several blocks need a panel each where
         # there are several chunks, and a last panel may have as few rows as one tile.
         whole = int(self.weight.shape[1]) // amx.STEPS
-        few = T.int64(min(FEW_ROWS_CHUNK, whole))
-        longest = opaque(T.Select(many, T.int64(_even(whole)), few))
-        tasks = T.ceildiv(count, PANEL_ROWS) * groups
+        few = T.int64(min(self.tiles.few_rows_chunk_tiles, whole))
+        longest = opaque(T.Select(many, T.int64(self._even(whole)), few))
+        tasks = T.ceildiv(count, self.tiles.panel_rows) * groups
 
         def one_task(task: Any) -> None:
-            start = T.bind(task // groups * PANEL_ROWS)
+            start = T.bind(task // groups * self.tiles.panel_rows)
             first = T.bind(task % groups * group)
             size = T.bind(T.min(group, blocks - first))
-            rows = opaque(T.min(count - start, PANEL_ROWS))
+            rows = opaque(T.min(count - start, self.tiles.panel_rows))
             self._task(first, size, start, rows, longest)
 
         for_each_where(parallel, tasks, one_task)
@@ -109,12 +96,14 @@ class AmxNest:
         chunks = opaque(T.ceildiv(whole, longest))
         # Where all of `in` is one chunk, no panel of sums is kept from one product to the next.
         # Rows a power of two apart would share a few sets of the cache: one line more a row.
-        keeps = _even(whole) < whole
-        kept = (PANEL_ROWS, GROUP_COLUMNS) if keeps else (ROWS, parts * COLUMNS)
+        keeps = self._even(whole) < whole
+        of_task = (self.tiles.panel_rows, self.tiles.group_columns)
+        kept = of_task if keeps else (ROWS, parts * COLUMNS)
         sums = scratch((kept[0] + SPARE_ROWS, kept[1] + amx.COLUMNS), self.product.sums)
         # Lines of the next block that one step fetches, so that all steps together fetch them all.
         all_lines = amx.STEPS * COLUMNS * 4 // amx.ROW_BYTES
-        lines = opaque(T.ceildiv(all_lines // STREAMS, tiles) * STREAMS)
+        streams = self.tiles.streams
+        lines = opaque(T.ceildiv(all_lines // streams, tiles) * streams)
         amx.begin_tiles()
         with T.serial(0, chunks) as chunk, T.serial(0, size * parts) as index:
             first = opaque(chunk * longest)
@@ -145,9 +134,9 @@ class AmxNest:
                     return sums[place[0] + tile_row * amx.ROWS, place[1] + column * amx.COLUMNS]
 
                 def fetch(k: Any, piece: Any = piece, length: Any = length) -> None:
-                    each = lines // STREAMS
+                    each = lines // streams
                     with T.serial(0, each) as line:
-                        for stream in range(STREAMS):
+                        for stream in range(streams):
                             prefetch(memory[piece + (stream * length + k) * each + line, 0], 2)
 
                 for row_tiles in (1, 2):
@@ -174,10 +163,9 @@ class AmxNest:
                     self.finish(of_tile, unit, at, left)
         amx.end_tiles()
 
-
-def _even(whole: int) -> int:
-    """Return the tiles of a chunk of many rows: chunks alike, of up to `CHUNK`."""
-    return -(-whole // -(-whole // CHUNK))
+    def _even(self, whole: int) -> int:
+        """Return the tiles of a chunk of many rows: chunks alike."""
+        return -(-whole // -(-whole // self.tiles.chunk_tiles))
 
 
 def _bytes(buffer: Any, shape: tuple[Any, ...]) -> Any:

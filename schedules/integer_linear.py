@@ -1,9 +1,9 @@
 """The loop nest of linears over integer weights and quantised activations.
 
 One nest serves every number of tokens. A task owns one block of 32 output channels and one panel
-of activation rows; it goes over `in` a chunk at a time, and within a chunk over tiles of up to
-`TILE_ROWS` rows, whose sums stay in registers. Decoding is one tile that reads each weight once
-from memory; in prefill the chunk stays in the second-level cache for all tiles of the panel.
+of activation rows; it goes over `in` a chunk at a time, and within a chunk over tiles of a few
+rows, whose sums stay in registers. Decoding is one tile that reads each weight once from memory; in
+prefill the chunk stays in the second-level cache for all tiles of the panel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from schedules.parallel import for_each_where
 from schedules.prefetch import prefetch
 from schedules.quantize_activations import LINE, QuantizedActivations
 from schedules.sums import Sums
+from schedules.tiles import IntegerTiles
 from schedules.vector_math import widen
 
 BLOCK = 32
@@ -28,20 +29,9 @@ BLOCK = 32
 BYTES_A_STEP = 4 * BLOCK
 """Bytes of weights a step of the innermost loop takes: four a channel, two cache lines."""
 
-TILE_ROWS = 12
-"""Rows a register tile: 12 x 32 channels are 24 of AVX-512's 32 registers."""
-
-TILE_SIZES = (1, 2, 4, 8, TILE_ROWS)
-"""Rows that there is code for; a smaller rest computes rows too many and drops them."""
-
-PANEL_ROWS = 8 * TILE_ROWS
-"""Rows a task: enough tiles to pay for reading a chunk, and work for many cores."""
-
-CHUNK = 1024
-"""Most steps of a chunk: 128 KiB of weights."""
-
-PREFETCH_STEPS = 64
-"""Steps that weights are fetched ahead: 8 KiB."""
+FEW_ROWS = (1, 2, 4, 8)
+"""Rows that there is code for beside whole tiles; a smaller rest computes rows too many and drops
+them."""
 
 PARALLEL_PRODUCTS = 1 << 19
 """Multiplications from which a parallel launch (3.5 to 7 us) pays."""
@@ -70,6 +60,7 @@ class IntegerLinear(ABC):
     """Emits the loop nest of one kernel; buffers are those of its arguments."""
 
     isa: Isa
+    tiles: IntegerTiles
     in_features: int
     out_features: int
     x: QuantizedActivations
@@ -91,16 +82,18 @@ class IntegerLinear(ABC):
     def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit ``sums += x W`` for a tile and `vectors` registers of channels from `channel`."""
 
-    def prefetch(self, block: Any, step: Any) -> None:
-        """Emit the fetch of the weights that stand `PREFETCH_STEPS` after `step`.
+    def prefetch(self, rows: Rows, block: Any, step: Any) -> None:
+        """Emit the fetch of weights that stand after `step`, where a tile of `rows` is to.
 
         The hardware stops at the end of each 4 KiB, which are 32 steps. Where a step is so few
         instructions that the next 4 KiB are asked for early, this gains nothing.
         """
+        if rows.count < self.tiles.prefetch_rows:
+            return
         for line in range(0, BYTES_A_STEP, LINE):
             # Not into the first-level cache: it has few misses in flight, and all of them would
             # wait for memory.
-            prefetch(self.weight[block, step + PREFETCH_STEPS, line], locality=1)
+            prefetch(self.weight[block, step + self.tiles.prefetch_steps, line], locality=1)
 
     @abstractmethod
     def finished(self, sums: Sums, token: Any, first: Any, channel: Any, column: Any) -> Any:
@@ -110,12 +103,12 @@ class IntegerLinear(ABC):
         """Emit all tasks, in parallel where the work is worth the launch."""
         rows = tokens * self.x.planes
         # At least one: where the other branch is left with no row, TVM would divide by zero.
-        panels = T.max(T.ceildiv(rows, PANEL_ROWS), 1)
+        panels = T.max(T.ceildiv(rows, self.tiles.task_rows), 1)
         tasks = -(-self.out_features // BLOCK) * panels
 
         def one_task(task: Any) -> None:
-            start = T.bind(task % panels * PANEL_ROWS)
-            count = T.bind(T.min(rows - start, PANEL_ROWS))
+            start = T.bind(task % panels * self.tiles.task_rows)
+            count = T.bind(T.min(rows - start, self.tiles.task_rows))
             self._task(T.bind(task // panels), start, count)
 
         for_each_where(self.worth_a_launch(rows), tasks, one_task)
@@ -136,7 +129,7 @@ class IntegerLinear(ABC):
         with T.serial(0, int(rows)) as row, T.serial(0, BLOCK // lanes) as vector:
             zero = tirx.const(0, f"{dtype}x{lanes}")
             sums.store(zero, (row, T.ramp(vector * lanes, 1, lanes)))
-        chunks = -(-steps // CHUNK)
+        chunks = -(-steps // self.tiles.chunk_steps)
         longest = -(-steps // (chunks * self.steps_a_unit)) * self.steps_a_unit
         with T.serial(0, chunks) as chunk:
             first = T.bind(chunk * longest)
@@ -146,11 +139,13 @@ class IntegerLinear(ABC):
 
     def add_products(self, sums: Sums, start: Any, count: Any, steps: Steps) -> None:
         """Emit ``sums += x W`` for `count` rows from `start`, tile by tile."""
-        with T.serial(0, T.ceildiv(count, TILE_ROWS)) as tile:
-            row = T.bind(tile * TILE_ROWS)
-            size = T.bind(T.min(TILE_ROWS, count - row))
+        most = self.tiles.rows
+        sizes = [size for size in FEW_ROWS if self.x.planes <= size < most]
+        with T.serial(0, T.ceildiv(count, most)) as tile:
+            row = T.bind(tile * most)
+            size = T.bind(T.min(most, count - row))
             smaller = 0
-            for number in TILE_SIZES[self.x.planes - 1 :]:
+            for number in (*sizes, most):
                 # Bound, or a pass of TVM solves the condition for each access below it.
                 matches = T.bind(tirx.all(size > smaller, size <= number))
                 smaller = number

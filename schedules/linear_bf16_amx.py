@@ -14,20 +14,17 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.amx_nest import COLUMNS, AmxNest
-from schedules.isa import Isa, amx
+from schedules.isa import amx
 from schedules.scratch import scratch
 from schedules.sums import Sums
+from schedules.tiles import AmxTiles
 
 PAIR_BYTES = 4
 """Bytes of a pair of bf16."""
 
 
-def fits_tiles(pairs: int, isa: Isa) -> bool:
-    """Tell whether the target has tiles and the pairs of `in` fill one."""
-    return isa.tiles and pairs >= amx.STEPS
-
-
 def emit_tiles(
+    tiles: AmxTiles,
     packed: Any,
     weight: Any,
     tokens: Any,
@@ -37,6 +34,7 @@ def emit_tiles(
     """Emit all products.
 
     Args:
+        tiles: how the work is cut.
         packed: ``[tokens and more, stride]`` int32, pairs of bf16; zeros fill up the last tile.
         weight: ``[blocks, pairs, 64, 2]``.
         tokens: number of rows.
@@ -79,4 +77,4 @@ def emit_tiles(
                     fresh=tirx.const(False, "bool"),
                 )
 
-    AmxNest(amx.BF16, packed, weight, finish, rest).emit(tokens, parallel)
+    AmxNest(amx.BF16, tiles, packed, weight, finish, rest).emit(tokens, parallel)

@@ -33,19 +33,14 @@ from schedules.amx_nest import ROWS as AMX_ROWS
 from schedules.arguments import dimension, match_buffer
 from schedules.isa import Isa
 from schedules.isa.amx import require_tiles
-from schedules.linear_bf16_amx import emit_tiles, fits_tiles
+from schedules.linear_bf16_amx import emit_tiles
 from schedules.linear_bf16_tile import DotTile, products_in
 from schedules.linear_tile import BLOCK, STEP_VALUES, FmaTile, Rows, Steps, Tile
 from schedules.parallel import for_each_where
 from schedules.scratch import scratch
 from schedules.sums import Sums
+from schedules.tiles import AmxTiles, FloatTiles, float_tiles
 from schedules.vector_math import widen
-
-CHUNK_BYTES = 1 << 17
-"""Weights of a chunk: with the next one, which is on its way, a quarter of Zen 4's second level."""
-
-PANEL_TILES = 16
-"""Full tiles a task: enough to pay for reading a chunk, and work for many cores."""
 
 ROW_PADDING = 16
 """Pairs between rows of activations."""
@@ -113,6 +108,7 @@ def linear_kernel(
     *,
     bias_dtype: str | None,
     products: str = "bf16",
+    tiles: FloatTiles | AmxTiles | None = None,
 ) -> tirx.PrimFunc:
     """Kernel ``(x [tokens, in] fp32, weight [blocks, pairs, 64, 2], [bias [out]], out)``.
 
@@ -120,7 +116,9 @@ def linear_kernel(
         bias_dtype: dtype of the bias argument; None: there is no such argument.
         products: ``bf16``: over bf16 weights and where `isa` can, activations are rounded to bf16,
             and products are exact in fp32 sums; ``fp32``: nothing is rounded.
+        tiles: see `schedules.tiles`; None: `float_tiles`.
     """
+    tiles = tiles or float_tiles(weight_dtype, in_features, isa, products)
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name("linear")
         T.func_attr({"tirx.noalias": True})
@@ -131,7 +129,8 @@ def linear_kernel(
         x = match_buffer(x, (tokens, in_features), "float32")
         weight = match_buffer(weight, packed_shape(out_features, in_features), weight_dtype)
         nest = _Linear(
-            tile=_tile(weight, products, isa),
+            tiles=tiles,
+            tile=_tile(weight, products, isa, tiles),
             x=x,
             bias=match_buffer(bias, (out_features,), bias_dtype) if bias_dtype else None,
             out=match_buffer(out, (tokens, out_features), "float32"),
@@ -141,30 +140,28 @@ def linear_kernel(
     return builder.get()
 
 
-def _tile(weight: Any, products: str, isa: Isa) -> Tile:
+def _tile(weight: Any, products: str, isa: Isa, tiles: FloatTiles | AmxTiles) -> Tile:
     tile = DotTile if products_in(str(weight.dtype), products, isa) == "bf16" else FmaTile
-    return tile(isa, weight)
+    if not isinstance(tiles, FloatTiles):
+        return tile(isa, weight)
+    return tile(isa, weight, tuple(size for size in tile.sizes if size <= tiles.rows))
 
 
 @dataclass(frozen=True)
 class _Linear:
     """Emits the loop nest of one kernel; the buffers are those of its arguments."""
 
+    tiles: FloatTiles | AmxTiles
     tile: Tile
     x: Any
     bias: Any
     out: Any
 
-    @property
-    def panel_rows(self) -> int:
-        """Most tokens of a task."""
-        return PANEL_TILES * self.tile.sizes[-1]
-
     def emit(self, tokens: Any) -> None:
         """Emit the copy of the activations, then all tasks, in parallel where there is much."""
         blocks, pairs, _, _ = (int(dim) for dim in self.tile.weight.shape)
         products = 2 * pairs * blocks * BLOCK
-        in_amx = isinstance(self.tile, DotTile) and fits_tiles(pairs, self.tile.isa)
+        tiles, in_amx = self.tiles, isinstance(self.tiles, AmxTiles)
         # A tile may have more rows than there are tokens: what they hold does not matter.
         rows = tokens + (AMX_ROWS if in_amx else self.tile.sizes[-1])
         padded = -(-pairs // ROW_PADDING) * ROW_PADDING
@@ -177,31 +174,31 @@ class _Linear:
 
         for_each_where(tokens * int(self.x.shape[1]) >= PARALLEL_VALUES, tokens, pack)
         large = True if products >= PARALLEL_PRODUCTS else tokens * products >= PARALLEL_PRODUCTS
-        if in_amx:
+        if isinstance(tiles, AmxTiles):
 
             def finish(sums: Sums, part: Any, start: Any, count: Any) -> None:
                 self._finish(sums, T.bind(part * AMX_COLUMNS), AMX_COLUMNS, start, count)
 
             require_tiles()
-            emit_tiles(packed, self.tile.weight, tokens, large, finish)
+            emit_tiles(tiles, packed, self.tile.weight, tokens, large, finish)
             return
-        tasks = blocks * T.ceildiv(tokens, self.panel_rows)
-        for_each_where(large, tasks, lambda task: self._task(packed, task, tokens))
+        tasks = blocks * T.ceildiv(tokens, tiles.task_rows)
+        for_each_where(large, tasks, lambda task: self._task(tiles, packed, task, tokens))
 
-    def _task(self, packed: Any, task: Any, tokens: Any) -> None:
+    def _task(self, tiles: FloatTiles, packed: Any, task: Any, tokens: Any) -> None:
         """Emit one block of channels times one panel of tokens."""
         tile, lanes = self.tile, self.tile.isa.lanes
-        panels = T.ceildiv(tokens, self.panel_rows)
+        panels = T.ceildiv(tokens, tiles.task_rows)
         block = T.bind(task // panels)
-        start = T.bind(task % panels * self.panel_rows)
-        count = T.bind(T.min(tokens - start, self.panel_rows))
-        sums = scratch((self.panel_rows, tile.width), "float32")
+        start = T.bind(task % panels * tiles.task_rows)
+        count = T.bind(T.min(tokens - start, tiles.task_rows))
+        sums = scratch((tiles.task_rows, tile.width), "float32")
         with T.serial(0, count) as row, T.serial(0, tile.width // lanes) as vector:
             zero = T.broadcast(T.float32(0), lanes)
             T.buffer_store(sums, zero, [row, T.ramp(vector * lanes, 1, lanes)])
         pairs = int(tile.weight.shape[1])
         value_bytes = tirx.const(0, tile.weight.dtype).ty.dtype.bits // 8
-        chunks = -(-pairs // (CHUNK_BYTES // (STEP_VALUES * value_bytes)))
+        chunks = -(-pairs // (tiles.chunk_bytes // (STEP_VALUES * value_bytes)))
         most = -(-pairs // chunks)
         with T.serial(0, chunks) as chunk:
             first = T.bind(chunk * most)

@@ -21,11 +21,12 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.arguments import dimension, match_buffer
-from schedules.integer_linear import BLOCK, BYTES_A_STEP, TILE_ROWS
+from schedules.integer_linear import BLOCK, BYTES_A_STEP
 from schedules.isa import Isa
 from schedules.linear_int4_nest import OFFSET, PLANES, STEP, Int4Linear
 from schedules.linear_int4_pairs import Int4PairsLinear, pair_activations
 from schedules.quantize_activations import quantize_activations
+from schedules.tiles import IntegerTiles, int4_tiles
 
 GROUPS = (32, 64, 128)
 """Values of `in` that may share a scale."""
@@ -102,12 +103,19 @@ def unpack_linear_int4(
 
 @cache
 def linear_int4_kernel(
-    in_features: int, out_features: int, group: int, isa: Isa, *, bias_dtype: str | None
+    in_features: int,
+    out_features: int,
+    group: int,
+    isa: Isa,
+    *,
+    bias_dtype: str | None,
+    tiles: IntegerTiles | None = None,
 ) -> tirx.PrimFunc:
     """Kernel ``(x [tokens, in] fp32, weight, scale, [bias [out]], out [tokens, out] fp32)``.
 
     Args:
         bias_dtype: dtype of the bias argument; None: there is no such argument.
+        tiles: see `schedules.tiles`; None: `int4_tiles`.
 
     Raises:
         ValueError: `group` is not 32, 64 or 128, or does not divide `in_features`.
@@ -124,12 +132,13 @@ def linear_int4_kernel(
         scale = match_buffer(handles["scale"], scale_shape, SCALE_DTYPE)
         bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
+        tiles = tiles or int4_tiles()
         quantized = quantize_activations(
-            x, tokens, planes=PLANES, group=group, spare_rows=TILE_ROWS
+            x, tokens, planes=PLANES, group=group, spare_rows=tiles.rows
         )
-        arguments = (isa, in_features, out_features, quantized, weight, scale, bias, out)
+        arguments = (isa, tiles, in_features, out_features, quantized, weight, scale, bias, out)
         if isa.multiplies_pairs and not isa.dots_bytes:
-            pairs = pair_activations(quantized, tokens, in_features, spare=TILE_ROWS)
+            pairs = pair_activations(quantized, tokens, in_features, spare=tiles.rows)
             Int4PairsLinear(*arguments, pairs).emit(tokens)
         else:
             Int4Linear(*arguments).emit(tokens)

@@ -8,7 +8,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from schedules.integer_linear import BLOCK, PANEL_ROWS, IntegerLinear, Rows, Steps
+from schedules.integer_linear import BLOCK, IntegerLinear, Rows, Steps
 from schedules.isa.vnni import dot_bytes
 from schedules.lanes import spread
 from schedules.scratch import scratch
@@ -36,7 +36,7 @@ class Int4Linear(IntegerLinear):
 
     def allocate_sums(self) -> Any:
         """Allocate a row of fp32 sums a token."""
-        return scratch((PANEL_ROWS // PLANES, BLOCK), "float32")
+        return scratch((self.tiles.task_rows // PLANES, BLOCK), "float32")
 
     def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit ``sums += x W`` for a tile, a group after the other."""
@@ -69,7 +69,7 @@ class Int4Linear(IntegerLinear):
         )
         with T.serial(0, self.x.group // STEP) as k:
             step = T.bind(group * (self.x.group // STEP) + k)
-            self.prefetch(block, step)
+            self.prefetch(rows, block, step)
             for v in range(vectors):
                 stored = self.weight[block, step, T.ramp((channel + v * lanes) * 4, 1, 4 * lanes)]
                 T.buffer_store(low[v], stored & tirx.const(15, stored.ty), [quads])

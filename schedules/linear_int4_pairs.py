@@ -83,7 +83,7 @@ class Int4PairsLinear(Int4Linear):
         packed = [T.alloc_buffer((4 * lanes,), self.weight.dtype) for _ in range(vectors)]
         with T.serial(0, self.x.group // STEP) as k:
             step = T.bind(group * (self.x.group // STEP) + k)
-            self.prefetch(block, step)
+            self.prefetch(rows, block, step)
             for v, vector in enumerate(packed):
                 at = T.ramp((channel + v * lanes) * 4, 1, 4 * lanes)
                 T.buffer_store(vector, self.weight[block, step, at], [quads])

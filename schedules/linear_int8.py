@@ -26,7 +26,6 @@ from schedules.arguments import dimension, match_buffer
 from schedules.integer_linear import (
     BLOCK,
     BYTES_A_STEP,
-    PANEL_ROWS,
     IntegerLinear,
     Rows,
     Steps,
@@ -35,10 +34,11 @@ from schedules.isa import Isa
 from schedules.isa.amx import require_tiles
 from schedules.isa.vnni import dot_bytes
 from schedules.lanes import like, spread
-from schedules.linear_int8_amx import FEWEST_ROWS, emit_tiles, fits_tiles, spare_rows
+from schedules.linear_int8_amx import emit_tiles, spare_rows
 from schedules.quantize_activations import quantize_activations
 from schedules.scratch import scratch
 from schedules.sums import Sums
+from schedules.tiles import ByteTiles, IntegerTiles, int8_tiles
 
 STEP = BYTES_A_STEP // BLOCK
 """Values of `in` a step: those of one dot product."""
@@ -48,9 +48,6 @@ LARGEST_IN = 1 << 16
 
 OFFSET = 128
 """What is added to a weight to make it unsigned."""
-
-PREFETCH_ROWS = 8
-"""Rows from which a tile has so much to compute a step that it must fetch ahead."""
 
 PACKED_DTYPE = "uint8"
 
@@ -99,12 +96,14 @@ def linear_int8_kernel(
     *,
     activations: str,
     bias_dtype: str | None,
+    tiles: IntegerTiles | None = None,
 ) -> tirx.PrimFunc:
     """Kernel ``(x [tokens, in] fp32, weight, scale [out] fp32, [bias [out]], out [tokens, out])``.
 
     Args:
         activations: ``int8`` (w8a8: 127 levels a token) or ``float`` (w8a16: 32639 levels).
         bias_dtype: dtype of the bias argument; None: there is no such argument.
+        tiles: see `schedules.tiles`; None: `int8_tiles`.
 
     Raises:
         ValueError: `activations` is neither, or `in_features` could overflow int32.
@@ -125,11 +124,14 @@ def linear_int8_kernel(
         scale = match_buffer(handles["scale"], (out_features,), "float32")
         bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
-        planes = PLANES[activations]
+        planes, tiles = PLANES[activations], tiles or int8_tiles(in_features, isa)
         quantized = quantize_activations(
-            x, tokens, planes=planes, group=in_features, spare_rows=spare_rows(isa)
+            x, tokens, planes=planes, group=in_features, spare_rows=spare_rows(tiles)
         )
-        Int8Linear(isa, in_features, out_features, quantized, weight, scale, bias, out).emit(tokens)
+        linear = Int8Linear(
+            isa, tiles, in_features, out_features, quantized, weight, scale, bias, out
+        )
+        linear.emit(tokens)
     return builder.get()
 
 
@@ -147,13 +149,13 @@ class Int8Linear(IntegerLinear):
 
     def emit(self, tokens: Any) -> None:
         """Emit all tasks: in AMX tiles where the target has them and there are rows for it."""
-        if not fits_tiles(self.in_features, self.isa):
+        if not isinstance(self.tiles, ByteTiles):
             super().emit(tokens)
             return
         require_tiles()
-        with T.If(T.bind(tokens * self.x.planes >= FEWEST_ROWS)):
+        with T.If(T.bind(tokens * self.x.planes >= self.tiles.fewest_rows)):
             with T.Then():
-                emit_tiles(self, tokens)
+                emit_tiles(self, self.tiles, tokens)
             with T.Else():
                 super().emit(tokens)
 
@@ -163,8 +165,8 @@ class Int8Linear(IntegerLinear):
         return 1
 
     def allocate_sums(self) -> Any:
-        """Allocate ``[PANEL_ROWS, 32]`` int32."""
-        return scratch((PANEL_ROWS, BLOCK), "int32")
+        """Allocate a row of int32 sums a row of activations."""
+        return scratch((self.tiles.task_rows, BLOCK), "int32")
 
     def multiply(self, sums: Sums, rows: Rows, steps: Steps, channel: Any, vectors: int) -> None:
         """Emit the products of one tile, four values of `in` a step."""
@@ -185,8 +187,7 @@ class Int8Linear(IntegerLinear):
                 T.buffer_store(total, sums[place], [every])
         with T.serial(0, steps.length) as k:
             step = T.bind(steps.first + k)
-            if rows.count >= PREFETCH_ROWS:
-                self.prefetch(steps.block, step)
+            self.prefetch(rows, steps.block, step)
             for v, weight in enumerate(weights):
                 at = T.ramp((channel + v * lanes) * STEP, 1, STEP * lanes)
                 stored = self.weight[steps.block, step, at]

@@ -19,6 +19,7 @@ from schedules.isa import Isa
 from schedules.linear_int8 import LARGEST_IN, PACKED_DTYPE, Int8Linear, packed_shape
 from schedules.linear_int8_amx import spare_rows
 from schedules.quantize_activations import copy_codes
+from schedules.tiles import IntegerTiles, int8_tiles
 
 CODES = ("int8", "uint8")
 """Dtypes that activations may have."""
@@ -26,7 +27,13 @@ CODES = ("int8", "uint8")
 
 @cache
 def linear_int8_codes_kernel(
-    in_features: int, out_features: int, isa: Isa, *, x_dtype: str, bias_dtype: str | None
+    in_features: int,
+    out_features: int,
+    isa: Isa,
+    *,
+    x_dtype: str,
+    bias_dtype: str | None,
+    tiles: IntegerTiles | None = None,
 ) -> tirx.PrimFunc:
     """Kernel over codes; its arguments are, in this order:
 
@@ -39,6 +46,7 @@ def linear_int8_codes_kernel(
         isa: what for.
         x_dtype: one of `CODES`.
         bias_dtype: dtype of the bias argument; None: there is no such argument.
+        tiles: see `schedules.tiles`; None: `int8_tiles`.
 
     Raises:
         ValueError: `x_dtype` is neither, or `in_features` could overflow int32.
@@ -63,11 +71,13 @@ def linear_int8_codes_kernel(
         sums = match_buffer(handles["sums"], (out_features,), "int32")
         bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
-        codes = copy_codes(x, x_scale, tokens, spare_rows=spare_rows(isa))
+        tiles = tiles or int8_tiles(in_features, isa)
+        codes = copy_codes(x, x_scale, tokens, spare_rows=spare_rows(tiles))
         # Unsigned codes are multiplied less 128, and so is their zero point.
         zero_point = T.bind(x_zero_point[0] - (128 if x_dtype == "uint8" else 0))
         Int8Linear(
             isa,
+            tiles,
             in_features,
             out_features,
             codes,

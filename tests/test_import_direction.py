@@ -44,7 +44,14 @@ ROOMS: dict[str, set[str]] = {
     },
     "tvm_vacc.runtime": {"tvm_vacc.artifact"},
     "tvm_vacc.machine": {"compiler", "schedules", "tvm_vacc.artifact", "tvm_vacc.runtime"},
-    "tvm_vacc.tuning": {"compiler", "tvm_vacc.ops", "tvm_vacc.runtime"},
+    "tvm_vacc.tuning": {
+        "compiler",
+        "relay_passes",
+        "schedules",
+        "tvm_vacc.machine",
+        "tvm_vacc.ops",
+        "tvm_vacc.runtime",
+    },
     "tvm_vacc.passport": {
         "tvm_vacc.artifact",
         "tvm_vacc.frontend",

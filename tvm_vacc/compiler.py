@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 
+from relay_passes.choose_tiles import ChooseTiles
 from tvm_vacc.artifact.store import ArtifactWriter
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
@@ -194,6 +195,8 @@ def steps_of(
         ConfigError: a pass is named that there is not, or that cannot be left out.
     """
     steps = passes_of(model, options, target, promoted)
+    if build.tuning is not None:
+        steps = (*steps, Step(ChooseTiles(build.tuning.tiles), optional=True))
     named = (*build.disabled, *watch.print_before, *watch.print_after)
     check_pass_names(steps, named, target)
     return chosen(steps, build.opt_level, build.disabled)

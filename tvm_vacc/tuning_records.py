@@ -1,15 +1,16 @@
 """Tuning records: a directory that `tvmc tune` fills and `tvmc compile --tuning-records` reads.
 
-tuning.json                     target and versions; what was measured of each kernel
+tuning.json                     target and versions; what was measured of each kernel, and the best
+                                choices of linears
 database_workload.json          MetaSchedule's own database: the kernels
 database_tuning_record.json     and the schedules that were measured of them
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,16 +20,20 @@ from pydantic.dataclasses import dataclass as strict_dataclass
 from tvm.s_tir.meta_schedule.database import JSONDatabase, MemoryDatabase, TuningRecord
 from tvm_ffi import structural_hash
 
+from relay_passes.choose_tiles import TileChoice
+from schedules.isa import isa_of
+from schedules.tiles import Linear, read_tiles
 from tvm_vacc.artifact.manifest import installed_versions
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.safe_io import read_json, sha256_file
+from tvm_vacc.safe_io import read_json
 from tvm_vacc.strict import parse
+from tvm_vacc.tile_records import TileRecord
 
 RECORD = "tuning.json"
 WORKLOADS = "database_workload.json"
 SCHEDULES = "database_tuning_record.json"
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _TOOLS = ("apache-tvm", "tvm-vacc")
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -65,6 +70,7 @@ class _Document:
     target: str
     tools: dict[str, str]
     kernels: list[KernelRecord] = field(default_factory=list)
+    linears: list[TileRecord] = field(default_factory=list)
 
 
 _DOCUMENTS: TypeAdapter[_Document] = TypeAdapter(_Document)
@@ -78,11 +84,13 @@ class TuningRecords:
         directory: where they are.
         target: what was tuned for.
         kernels: by their digests.
+        linears: by what their kernels are made for.
     """
 
     directory: Path
     target: str
     kernels: dict[str, KernelRecord]
+    linears: dict[Linear, TileRecord] = field(default_factory=dict)
 
     @classmethod
     def open(cls, directory: str | Path, target: tvm.target.Target) -> TuningRecords:
@@ -108,7 +116,13 @@ class TuningRecords:
                 f"{path}: its records are for {document.target}, not {target}",
                 "give the target that they are for, or tune into another directory",
             )
-        return cls(directory, document.target, {each.digest: each for each in document.kernels})
+        _check_tiles(document.linears, target, path)
+        return cls(
+            directory,
+            document.target,
+            {each.digest: each for each in document.kernels},
+            {each.linear: each for each in document.linears},
+        )
 
     @classmethod
     def open_or_start(cls, directory: Path, target: tvm.target.Target) -> TuningRecords:
@@ -124,9 +138,12 @@ class TuningRecords:
         started._write()
         return started
 
-    def adding(self, record: KernelRecord) -> TuningRecords:
+    def adding(self, record: KernelRecord | TileRecord) -> TuningRecords:
         """Return the records with `record` among them, and write them."""
-        more = replace(self, kernels=self.kernels | {record.digest: record})
+        if isinstance(record, TileRecord):
+            more = replace(self, linears=self.linears | {record.linear: record})
+        else:
+            more = replace(self, kernels=self.kernels | {record.digest: record})
         more._write()
         return more
 
@@ -167,14 +184,27 @@ class TuningRecords:
             gaining.commit_tuning_record(
                 TuningRecord(best.trace, workload, best.run_secs, best.target, best.args_info)
             )
+        if missing := self.schedules.keys() - done:
+            raise ConfigError(
+                f"{self.directory}: the schedules of {len(missing)} kernels are missing",
+                "tune again, into another directory",
+            )
         return gaining
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of all files, in hex."""
-        files = [self.directory / name for name in (RECORD, WORKLOADS, SCHEDULES)]
-        known = [sha256_file(file) for file in files if file.is_file()]
-        return hashlib.sha256("".join(known).encode()).hexdigest()
+    def schedules(self) -> dict[str, float]:
+        """The digests of the kernels that gain, and the seconds of the schedules to be used."""
+        gaining = {key: kernel.best for key, kernel in self.kernels.items() if kernel.times > 1}
+        return {digest: best for digest, best in sorted(gaining.items()) if best is not None}
+
+    @property
+    def tiles(self) -> tuple[TileChoice, ...]:
+        """The choices of the linears that gain by others than the default ones."""
+        return tuple(
+            TileChoice(linear, tuple(sorted(record.tiles.items())))
+            for linear, record in sorted(self.linears.items())
+            if record.tiles
+        )
 
     def _write(self) -> None:
         document = _Document(
@@ -182,11 +212,21 @@ class TuningRecords:
             self.target,
             installed_versions(*_TOOLS),
             list(self.kernels.values()),
+            list(self.linears.values()),
         )
         path = self.directory / RECORD
         partial = path.with_suffix(".part")
         partial.write_text(json.dumps(_DOCUMENTS.dump_python(document, mode="json"), indent=1))
         os.replace(partial, path)
+
+
+def _check_tiles(linears: Iterable[TileRecord], target: tvm.target.Target, path: Path) -> None:
+    """Refuse choices that no kernel for `target` has."""
+    for record in linears:
+        try:
+            read_tiles(record.tiles, record.linear, isa_of(target))
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}", "tune again, into another directory") from None
 
 
 def digest_of(module: tvm.ir.IRModule) -> str:

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import tvm
 
-from schedules.amx_nest import CHUNK, GROUP_COLUMNS, PANEL_ROWS
 from schedules.isa import amx, isa_of
 from schedules.linear_float import linear_kernel, pack_linear_weight
+from schedules.tiles import AmxTiles
 from tests.schedules.kernel_harness import HOST_TARGETS, build_kernel
 
 needs_amx = pytest.mark.skipif(
     not isa_of(HOST_TARGETS["native"]).tiles, reason="this CPU has no AMX, or it is masked"
 )
+
+TILES = AmxTiles()
 
 TILE_VALUES = 2 * amx.STEPS
 """Values of `in` in a tile."""
@@ -45,13 +47,18 @@ def manual(x_NI: np.ndarray, weight_OI: np.ndarray) -> np.ndarray:
 @needs_amx
 @pytest.mark.parametrize(
     ("in_features", "out_features"),
-    [(32, 96), (33, 31), (640, GROUP_COLUMNS + 33), (TILE_VALUES * CHUNK + 67, GROUP_COLUMNS + 33)],
+    [
+        (32, 96),
+        (33, 31),
+        (640, TILES.group_columns + 33),
+        (TILE_VALUES * TILES.chunk_tiles + 67, TILES.group_columns + 33),
+    ],
 )
 def test_sums_as_the_manual_says_whatever_the_tokens(in_features: int, out_features: int) -> None:
     rng = np.random.default_rng(in_features)
     weight = rng.standard_normal((out_features, in_features), np.float32)
     bias = rng.standard_normal(out_features, np.float32)
-    x = rng.standard_normal((PANEL_ROWS + 49, in_features), np.float32)
+    x = rng.standard_normal((TILES.panel_rows + 49, in_features), np.float32)
     target = HOST_TARGETS["native"]
     kernel = linear_kernel(
         in_features, out_features, "bfloat16", isa_of(target), bias_dtype="float32"
@@ -68,7 +75,7 @@ def test_sums_as_the_manual_says_whatever_the_tokens(in_features: int, out_featu
 
     whole = call(x)
     np.testing.assert_array_equal(whole[-20:], manual(x[-20:], weight) + bias)
-    np.testing.assert_array_equal(call(x[: PANEL_ROWS + 1]), whole[: PANEL_ROWS + 1])
+    np.testing.assert_array_equal(call(x[: TILES.panel_rows + 1]), whole[: TILES.panel_rows + 1])
     for first, end in ((0, 1), (3, 5), (7, 23), (20, 37), (30, 62), (250, 300)):
         np.testing.assert_array_equal(call(x[first:end]), whole[first:end])
 

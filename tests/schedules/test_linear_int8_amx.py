@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schedules.amx_nest import CHUNK, FEW_ROWS_CHUNK, GROUP_COLUMNS, PANEL_ROWS, ROWS
+from schedules.amx_nest import ROWS
 from schedules.isa import amx, isa_of
 from schedules.linear_int8 import pack_linear_int8
+from schedules.tiles import AmxTiles
 from tests.schedules.kernel_harness import HOST_TARGETS
 from tests.schedules.quantized_kernels import LARGEST_CODE, int8_kernel
 
@@ -16,9 +17,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 KINDS = tuple(LARGEST_CODE)
-SEVERAL_CHUNKS = amx.ROW_BYTES * CHUNK + amx.ROW_BYTES + 5
-SEVERAL_GROUPS = GROUP_COLUMNS + 33
-SEVERAL_CHUNKS_OF_FEW_ROWS = amx.ROW_BYTES * (2 * FEW_ROWS_CHUNK + 1)
+TILES = AmxTiles()
+SEVERAL_CHUNKS = amx.ROW_BYTES * TILES.chunk_tiles + amx.ROW_BYTES + 5
+SEVERAL_GROUPS = TILES.group_columns + 33
+SEVERAL_CHUNKS_OF_FEW_ROWS = amx.ROW_BYTES * (2 * TILES.few_rows_chunk_tiles + 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,13 +32,13 @@ def test_equals_the_kernel_without_tiles(in_features: int, out_features: int, ki
     rng = np.random.default_rng(in_features)
     weight = pack_linear_int8(rng.integers(-128, 128, (out_features, in_features)).astype(np.int8))
     scale, bias = rng.standard_normal((2, out_features), np.float32)
-    x = rng.standard_normal((PANEL_ROWS + ROWS + 1, in_features), np.float32)
+    x = rng.standard_normal((TILES.panel_rows + ROWS + 1, in_features), np.float32)
     tiles, other = (
         int8_kernel(in_features, out_features, target, kind, "float32")
         for target in ("native", "vnni")
     )
     whole = other(x, weight, scale, bias)
-    beside_panels = (PANEL_ROWS // 2 + 1, PANEL_ROWS + 1, len(x))
+    beside_panels = (TILES.panel_rows // 2 + 1, TILES.panel_rows + 1, len(x))
     for tokens in (*range(1, 18), 31, 32, 33, 48, 49, 70, *beside_panels):
         got = tiles(x[:tokens], weight, scale, bias)
         np.testing.assert_array_equal(got, whole[:tokens])

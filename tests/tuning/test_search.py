@@ -59,7 +59,7 @@ def run(
     records = TuningRecords.open_or_start(directory, TARGET)
     measuring: Any = clock
     return search(
-        kernel, records, measuring, trials=trials, early_stopping=early, report=lambda _: None
+        kernel, records, measuring, trials=trials, early_stopping=early, report=lambda *_: None
     )
 
 

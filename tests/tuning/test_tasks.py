@@ -4,27 +4,52 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.models import convolution
+from tests.frontend.glm_factory import make_glm_checkpoint
+from tests.tuning.models import convolution, linears
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.tuning.tasks import chosen
+from tvm_vacc.tuning.tasks import OPEN_TOKENS, LinearKernel, chosen
 from tvm_vacc.tuning.tune import list_tasks
 
 
-def test_stock_kernels_are_found_the_most_expensive_first(tmp_path: Path) -> None:
+def test_kernels_of_both_kinds_are_found_the_most_expensive_first(tmp_path: Path) -> None:
     found = list_tasks(convolution(tmp_path / "net.onnx"))
-    assert [kernel.name for kernel in found.kernels] == ["fused_conv2d_add_relu", "mean", "softmax"]
+    names = ["fused_conv2d_add_relu", "mean", "linear float32 16->10", "softmax"]
+    assert [kernel.name for kernel in found.kernels] == names
     products = 2 * 16 * 14 * 14 * 8 * 3 * 3
     assert products < found.kernels[0].operations < 1.1 * products
-    assert [kernel.calls for kernel in found.kernels] == [1, 1, 1]
+    assert [kernel.calls for kernel in found.kernels] == [1, 1, 1, 1]
     assert found.open_kernels == 0
+    linear = found.kernels[2]
+    assert isinstance(linear, LinearKernel)
+    assert linear.tokens == (1,)
 
 
 def test_open_dimensions_are_counted(tmp_path: Path) -> None:
     model = convolution(tmp_path / "net.onnx", batch="batch")
     found = list_tasks(model)
-    assert (found.kernels, found.open_kernels) == ((), 3)
+    [linear] = found.kernels
+    assert isinstance(linear, LinearKernel)
+    assert (linear.tokens, found.open_kernels) == (OPEN_TOKENS, 3)
     given = list_tasks(model, input_shapes={"x": (1, 8, 14, 14)})
-    assert (len(given.kernels), given.open_kernels) == (3, 0)
+    assert (len(given.kernels), given.open_kernels) == (4, 0)
+
+
+def test_linears_alike_are_one_task_among_the_bytes_of_all(tmp_path: Path) -> None:
+    square, last = list_tasks(linears(tmp_path / "net.onnx", hidden=96)).kernels
+    assert isinstance(square, LinearKernel)
+    assert isinstance(last, LinearKernel)
+    assert (square.name, square.calls) == ("linear float32 96->96", 2)
+    assert (last.name, last.calls) == ("linear float32 96->65", 1)
+    assert square.among == last.among == 3 * 2 * 64 * 96 * 4  # blocks of 64 channels
+
+
+@pytest.mark.slow
+def test_a_language_model_takes_no_more_tokens_than_its_prompts_have(tmp_path: Path) -> None:
+    make_glm_checkpoint(tmp_path)
+    found = list_tasks(tmp_path, prefill=32, context=64)
+    kernels = [kernel for kernel in found.kernels if isinstance(kernel, LinearKernel)]
+    assert kernels
+    assert {kernel.tokens for kernel in kernels} == {(1, 8, 32)}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ class BuildOptions:
             "opt level": str(self.opt_level),
             "disabled passes": ", ".join(sorted(self.disabled)),
             "pass config": digest_of(dict(self.pass_config)),
-            "tuning records": self.tuning.digest if self.tuning else "none",
+            "tuned schedules": digest_of(self.tuning.schedules) if self.tuning else "none",
+            "tuned linears": digest_of(self.tuning.tiles) if self.tuning else "none",
         }
 
 

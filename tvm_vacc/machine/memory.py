@@ -37,9 +37,14 @@ def cold_bytes() -> int:
     return MIN_COLD_BYTES
 
 
-def cold(make: Callable[[], Item], nbytes: int) -> Iterator[Item]:
-    """Return copies of something of `nbytes` in turn, each cold when it comes again."""
-    return cycle([make() for _ in range(-(-cold_bytes() // nbytes))])
+def cold(make: Callable[[], Item], nbytes: int, among: int | None = None) -> Iterator[Item]:
+    """Return copies of something of `nbytes` in turn, each cold when it comes again.
+
+    Where it is a part of `among` bytes that are used in turn, and these fit into a cache, as warm
+    as it is there.
+    """
+    apart = cold_bytes() if among is None else min(among, cold_bytes())
+    return cycle([make() for _ in range(-(-apart // nbytes))])
 
 
 def activations(*shapes: tuple[int, ...]) -> tuple[Iterator[list[tvm.runtime.Tensor]], int]:

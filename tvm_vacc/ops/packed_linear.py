@@ -6,21 +6,11 @@ import ml_dtypes
 import numpy as np
 from tvm import relax
 
-from schedules.isa import PRODUCTS, current_isa
-from schedules.linear_float import (
-    WEIGHT_DTYPES,
-    linear_kernel,
-    packed_shape,
-    unpack_linear_weight,
-)
-from tvm_vacc.ops._registry import (
-    as_float32,
-    call_kernel,
-    flatten_leading,
-    register_op,
-    restore_leading,
-    tensor_type,
-)
+from schedules.isa import PRODUCTS
+from schedules.linear_float import WEIGHT_DTYPES, packed_shape, unpack_linear_weight
+from schedules.tiles import Linear
+from tvm_vacc.ops._linear_kernel import call_linear
+from tvm_vacc.ops._registry import as_float32, register_op, tensor_type
 
 
 def packed_linear_reference(
@@ -62,28 +52,25 @@ def _infer(call: relax.Call) -> relax.TensorType:
     return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
 
 
-def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    x = flatten_leading(builder, call.args[0], keep=1)
-    weight, *bias = call.args[1:]
-    tokens, in_features = tensor_type(x, rank=2).shape
-    out_features = int(call.attrs["out_features"])
-    kernel = linear_kernel(
-        int(in_features),
-        out_features,
-        str(weight.ty.dtype),
-        current_isa(),
-        bias_dtype=str(bias[0].ty.dtype) if bias else None,
+def linear_of(call: relax.Call) -> Linear:
+    """Return what the kernel of a call is made for."""
+    return Linear(
+        str(call.args[1].ty.dtype),
+        int(call.args[0].ty.shape[-1]),
+        int(call.attrs["out_features"]),
         products=str(call.attrs["products"]),
     )
-    out_ty = relax.TensorType([tokens, out_features], "float32")
-    out = call_kernel(builder, kernel, "linear", [x, weight, *bias], out_ty)
-    return restore_leading(builder, out, call.ty)
+
+
+def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    bias = call.args[2] if len(call.args) == 3 else None
+    return call_linear(builder, call, linear_of(call), "linear", bias)
 
 
 packed_linear = register_op(
     "packed_linear",
     describe="Linear: x [..., in], weight [blocks, pairs of in, 64, 2], optional bias [out]; "
-    "out_features, products.",
+    "out_features, products, optional tiles.",
     infer_type=_infer,
     legalize=_legalize,
     reference=packed_linear_reference,

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm import relax, tirx
+from tvm import relax
 
 from schedules import linear_int4, linear_int8
-from schedules.isa import Isa, current_isa
-from schedules.linear_int8_codes import linear_int8_codes_kernel
-from tvm_vacc.ops._registry import (
-    call_kernel,
-    flatten_leading,
-    register_op,
-    restore_leading,
-    tensor_type,
-)
+from schedules.tiles import Linear
+from tvm_vacc.ops._linear_kernel import call_linear
+from tvm_vacc.ops._registry import register_op, tensor_type
 from tvm_vacc.ops.quantized_linear import (
     check_codes,
     quantized_linear_reference,
@@ -84,43 +78,31 @@ def _infer(call: relax.Call) -> relax.TensorType:
     return relax.TensorType([*list(x.shape)[:-1], out_features], "float32")
 
 
-def _kernel(call: relax.Call, in_features: int, isa: Isa) -> tirx.PrimFunc:
+def linear_of(call: relax.Call) -> Linear:
+    """Return what the kernel of a call is made for."""
     scheme = SCHEMES[str(call.attrs["scheme"])]
-    out_features = int(call.attrs["out_features"])
-    codes, bias = split_arguments(call, CODES_ARGUMENTS)
-    bias_dtype = str(bias[0].ty.dtype) if bias else None
-    if codes:
-        return linear_int8_codes_kernel(
-            in_features,
-            out_features,
-            isa,
-            x_dtype=str(call.args[0].ty.dtype),
-            bias_dtype=bias_dtype,
-        )
-    if scheme.weight_bits == 8:
-        return linear_int8.linear_int8_kernel(
-            in_features, out_features, isa, activations=scheme.activations, bias_dtype=bias_dtype
-        )
-    group_size = int(call.attrs["group_size"])
-    return linear_int4.linear_int4_kernel(
-        in_features, out_features, group_size, isa, bias_dtype=bias_dtype
+    codes, _ = split_arguments(call, CODES_ARGUMENTS)
+    return Linear(
+        scheme.name,
+        int(call.args[0].ty.shape[-1]),
+        int(call.attrs["out_features"]),
+        takes=str(call.args[0].ty.dtype) if codes else "float",
+        group_size=int(call.attrs["group_size"]) if scheme.weight_bits < 8 else 0,
     )
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    x = flatten_leading(builder, call.args[0], keep=1)
-    tokens, in_features = tensor_type(x, rank=2).shape
-    kernel = _kernel(call, int(in_features), current_isa())
-    out_ty = relax.TensorType([tokens, int(call.attrs["out_features"])], "float32")
-    name = f"linear_{call.attrs['scheme']}"
-    out = call_kernel(builder, kernel, name, [x, *call.args[1:]], out_ty)
-    return restore_leading(builder, out, call.ty)
+    _, bias = split_arguments(call, CODES_ARGUMENTS)
+    linear = linear_of(call)
+    name = f"linear_{linear.weights}"
+    return call_linear(builder, call, linear, name, bias[0] if bias else None)
 
 
 packed_quantized_linear = register_op(
     "packed_quantized_linear",
     describe="Linear: x [..., in], packed weight and scale, scale and zero point [1] of x and sums "
-    "[out] of weights where x is codes, optional bias [out]; scheme, group_size, out_features.",
+    "[out] of weights where x is codes, optional bias [out]; scheme, group_size, out_features, "
+    "optional tiles.",
     infer_type=_infer,
     legalize=_legalize,
     reference=packed_quantized_linear_reference,

@@ -27,6 +27,12 @@ ROUND_SECONDS = 0.02
 CONTEXT = 128
 """Tokens in the cache before a decode step that is timed."""
 
+Work = Callable[[], list[np.ndarray]]
+"""Runs something once and returns its results."""
+
+PROMPT = 512
+"""Tokens of a prompt that is timed; fewer where the model takes no more at once."""
+
 DIFFERENCE = 1e-4
 """Largest difference of the outputs, as a part of the largest output: sums in another order."""
 
@@ -36,7 +42,7 @@ class Gain:
     """What the model takes, measured.
 
     Attributes:
-        what: ``run`` of a graph, or ``decode step`` of a language model.
+        what: ``run`` of a graph; ``decode step``, or a prompt, of a language model.
         untuned: median seconds without the records.
         tuned: median seconds with them.
         times: how many times as fast the tuned one is: the median over the rounds.
@@ -48,14 +54,17 @@ class Gain:
     times: float
 
 
-def measure_gain(untuned: Path, tuned: Path) -> Gain:
+def measure_gains(untuned: Path, tuned: Path) -> tuple[Gain, ...]:
     """Compare the results of two artefacts of one model, and time them in turn.
 
     Raises:
         PassError: their results differ.
     """
-    works = [_work(load(path)) for path in (untuned, tuned)]
-    (what, before), (_, after) = works
+    before, after = (_works(load(path)) for path in (untuned, tuned))
+    return tuple(_measure(what, before[what], after[what]) for what in before)
+
+
+def _measure(what: str, before: Work, after: Work) -> Gain:
     _compare(before(), after())
     number = max(1, round(ROUND_SECONDS / time_runs(after, 1, 1)[0]))
     pairs = [
@@ -65,13 +74,15 @@ def measure_gain(untuned: Path, tuned: Path) -> Gain:
     return Gain(what, first, second, statistics.median(one / other for one, other in pairs))
 
 
-def _work(loaded: Graph | Model) -> tuple[str, Callable[[], list[np.ndarray]]]:
+def _works(loaded: Graph | Model) -> dict[str, Work]:
+    """Return what is timed, by what it is called."""
     if isinstance(loaded, Graph):
-        return "run", _run(loaded)
-    return "decode step", _step(loaded)
+        return {"run": _run(loaded)}
+    tokens = min(PROMPT, loaded.prefill_tokens)
+    return {"decode step": _step(loaded), f"prompt of {tokens} tokens": _prompt(loaded, tokens)}
 
 
-def _run(graph: Graph) -> Callable[[], list[np.ndarray]]:
+def _run(graph: Graph) -> Work:
     shapes = {  # 1 for dimensions that are open
         spec.name: tuple(1 if isinstance(dim, str) else dim for dim in spec.shape)
         for spec in graph.inputs
@@ -80,7 +91,19 @@ def _run(graph: Graph) -> Callable[[], list[np.ndarray]]:
     return lambda: list(graph.run(arrays).values())
 
 
-def _step(model: Model) -> Callable[[], list[np.ndarray]]:
+def _prompt(model: Model, tokens: int) -> Work:
+    sequence = Sequence()
+    prompt = [7 * i % model.spec.vocab for i in range(tokens)]
+
+    def run() -> list[np.ndarray]:
+        logits = model.prefill(sequence, prompt).numpy()
+        model.pool.truncate(sequence, 0)
+        return [logits]
+
+    return run
+
+
+def _step(model: Model) -> Work:
     context = min(CONTEXT, model.context // 2)
     sequence = Sequence()
     model.prefill(sequence, [7 * i % model.spec.vocab for i in range(context)])

@@ -96,7 +96,7 @@ def search(
     *,
     trials: int,
     early_stopping: int | None,
-    report: Callable[[KernelRecord], None],
+    report: Callable[[KernelRecord, int], None],
 ) -> TuningRecords:
     """Measure schedules of `kernel` until there are `trials` in the records, and return these.
 
@@ -106,7 +106,7 @@ def search(
         measuring: how.
         trials: schedules to have measured in all.
         early_stopping: end after so many in a row without a better one; None: never.
-        report: is told after each batch how far it is.
+        report: is told what is known, and `trials`, before the first batch and after each.
     """
     digest = digest_of(kernel.module)
     database = records.database()
@@ -115,7 +115,7 @@ def search(
     if known is None:
         known = KernelRecord(kernel.name, digest, _untuned(kernel, measuring), None, 0)
         records = records.adding(known)
-    report(known)
+    report(known, trials)
     idle = 0
     for candidates in _candidates(kernel, measuring.target, trials - known.trials, known.trials):
         if early_stopping is not None and idle >= early_stopping:
@@ -137,7 +137,7 @@ def search(
                     known, idle = replace(known, best=seconds), 0
             known = replace(known, trials=known.trials + len(candidates))
             records = records.adding(known)
-            report(known)
+            report(known, trials)
     return records
 
 

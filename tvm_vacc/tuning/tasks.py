@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +15,21 @@ from tvm.relax.analysis import has_reshape_pattern
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
+from relay_passes.bound_memory import ATTRIBUTE as BOUNDS
+from relay_passes.bundle_params import ENTRY
+from relay_passes.choose_tiles import linear_calls
+from schedules.isa import isa_of
+from schedules.tiles import Linear, alternatives
 from tvm_vacc.codegen.pipeline import fuse_passes
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
 from tvm_vacc.passed_module import passed_module
+from tvm_vacc.tuning.linear_bench import weight_bytes
+
+OPEN_TOKENS = (1, 8, 512)
+"""Numbers of tokens that a linear is measured with where the model leaves them open: an answer, a
+batch of them, and a prompt."""
 
 Item = TypeVar("Item")
 
@@ -40,6 +52,33 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class LinearKernel:
+    """A kernel of ours, whose choices (`schedules.tiles`) may be made otherwise.
+
+    Attributes:
+        linear: what it is made for.
+        calls: in one run of the model.
+        tokens: numbers of them that it is measured with.
+        among: bytes of all linears' weights, which a run of the model reads in turn.
+    """
+
+    linear: Linear
+    calls: int
+    tokens: tuple[int, ...]
+    among: int
+
+    @property
+    def name(self) -> str:
+        """What the linear is called."""
+        return str(self.linear)
+
+    @property
+    def operations(self) -> float:
+        """Of one call, with the fewest tokens."""
+        return 2.0 * self.tokens[0] * self.linear.in_features * self.linear.out_features
+
+
+@dataclass(frozen=True)
 class Tasks:
     """All of a model.
 
@@ -48,14 +87,14 @@ class Tasks:
         open_kernels: how many cannot, since dimensions of them are open.
     """
 
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[Kernel | LinearKernel, ...]
     open_kernels: int
 
 
 def find_tasks(
     path: str | Path | Config, target: tvm.target.Target, directory: Path, **given: Any
 ) -> Tasks:
-    """Bring a model to fused kernels and return those that are not ours.
+    """Bring a model to fused kernels and return those that can be tuned.
 
     Args:
         path: see `tvm_vacc.compile`.
@@ -69,7 +108,8 @@ def find_tasks(
     module = passed_module(path, target, directory, **given)
     with target:
         fused = fuse_passes()(module)
-    kernels, open_kernels = [], 0
+    kernels: list[Kernel | LinearKernel] = list(_linears(module, target))
+    open_kernels = 0
     for task in extract_tasks(fused, target):
         unscheduled = task.dispatched[0]
         [function] = [function for _, function in unscheduled.functions_items()]
@@ -108,6 +148,33 @@ def chosen(tasks: Sequence[Item], text: str) -> list[Item]:
             )
         numbers += range(first, last + 1)
     return [tasks[number] for number in dict.fromkeys(numbers)]
+
+
+def _linears(module: tvm.ir.IRModule, target: tvm.target.Target) -> list[LinearKernel]:
+    """Return the linears of a model whose kernels have choices, each once."""
+    bounds = (module[ENTRY].attrs or {}).get(BOUNDS, {})
+    calls: Counter[Linear] = Counter()
+    tokens: dict[Linear, set[int]] = {}
+    among = 0
+    for linear, call in linear_calls(module):
+        calls[linear] += 1
+        tokens.setdefault(linear, set()).update(_tokens(call.args[0].ty.shape, bounds))
+        among += weight_bytes(linear)
+    return [
+        LinearKernel(linear, number, tuple(sorted(tokens[linear])), among)
+        for linear, number in calls.items()
+        if alternatives(linear, isa_of(target))
+    ]
+
+
+def _tokens(shape: Sequence[Any], bounds: Mapping[str, Any]) -> set[int]:
+    """Return how many tokens ``[..., in]`` is to have: some numbers, where a dimension is open."""
+    leading = list(shape)[:-1]
+    if all(isinstance(dim, (int, tvm.tirx.IntImm)) for dim in leading):
+        return {prod(int(dim) for dim in leading)}
+    names = [dim.name for dim in leading if isinstance(dim, tvm.tirx.Var)]
+    known = [int(bounds[name]) for name in names if name in bounds]
+    return {min(number, *known) if known else number for number in OPEN_TOKENS}
 
 
 def _is_static(function: tvm.tirx.PrimFunc) -> bool:

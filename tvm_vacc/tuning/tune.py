@@ -15,14 +15,17 @@ import tvm
 from tvm_vacc import compiler
 from tvm_vacc.codegen.options import BuildOptions
 from tvm_vacc.config import Config
-from tvm_vacc.errors import ConfigError
-from tvm_vacc.target import emits_c
+from tvm_vacc.errors import ConfigError, TargetError
+from tvm_vacc.machine.setup import Setup
+from tvm_vacc.target import processor_of
 from tvm_vacc.target_string import make_target
-from tvm_vacc.tuning.gain import Gain, measure_gain
-from tvm_vacc.tuning.progress import Report, TuningProgress
+from tvm_vacc.tuning.gain import Gain, measure_gains
+from tvm_vacc.tuning.linear_bench import LinearBench
+from tvm_vacc.tuning.progress import Record, Report, TuningProgress
 from tvm_vacc.tuning.search import Measuring, search
-from tvm_vacc.tuning.tasks import Tasks, chosen, find_tasks
-from tvm_vacc.tuning_records import KernelRecord, TuningRecords, digest_of
+from tvm_vacc.tuning.tasks import Kernel, LinearKernel, Tasks, chosen, find_tasks
+from tvm_vacc.tuning.tile_search import search_tiles
+from tvm_vacc.tuning_records import TuningRecords, digest_of
 
 DEFAULT_TARGET = "tvm_vacc -mcpu=native"
 DEFAULT_TRIALS = 64
@@ -37,12 +40,12 @@ class Tuned:
     Attributes:
         records: all that is known now.
         kernels: what is known of those that were tuned.
-        gain: of the model, measured; None where that was not asked for.
+        gains: of the model, measured; none where that was not asked for.
     """
 
     records: TuningRecords
-    kernels: tuple[KernelRecord, ...]
-    gain: Gain | None
+    kernels: tuple[Record, ...]
+    gains: tuple[Gain, ...]
 
 
 def list_tasks(path: str | Path | Config, *, target: str = DEFAULT_TARGET, **given: Any) -> Tasks:
@@ -68,15 +71,15 @@ def tune(
 ) -> Tuned:
     """Look for faster kernels of a model, and write what is found to the directory `records`.
 
-    What is there already is gone on from. An interrupt ends it after the batch of schedules that is
-    being measured.
+    What is there already is gone on from. An interrupt ends it after the batch of schedules, or the
+    choice, that is being measured.
 
     Args:
         path: see `tvm_vacc.compile`.
         records: a directory; made where it is missing.
         target: what for; it must run here.
         tasks: ``all``, or numbers such as ``0,2,3-5``.
-        trials: schedules to have measured of each kernel, earlier ones included.
+        trials: schedules, or choices, to have measured of each kernel, earlier ones included.
         early_stopping: leave a kernel after so many in a row without a better one.
         timeout: seconds for building, and for timing, one schedule.
         workers: processes that build; default: one a CPU of this process, and never more.
@@ -86,18 +89,16 @@ def tune(
         given: `dtype`, `prefill`, `context`, ... as `tvm_vacc.compile` takes them.
 
     Raises:
-        VaccError: the model cannot be compiled, has nothing to tune, or the records are not for it.
+        VaccError: the model cannot be compiled, has nothing to tune, or the records are not for it;
+            code for `target` does not run here.
     """
     tvm_target = make_target(target)
-    if emits_c(tvm_target):
-        raise ConfigError(f"target {target}: C sources cannot be timed here", "tune for tvm_vacc")
-    with_cores, cpus = _with_cores(tvm_target), _cpus()
-    measuring = Measuring.make(with_cores, min(workers or cpus, cpus), timeout)
+    _require_here(target, tvm_target)
     directory = Path(records).absolute()
     kept = TuningRecords.open_or_start(directory, tvm_target)
     # Beside the records: the artefacts that are compared may be large.
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".tuning-") as beside:
-        found = find_tasks(path, with_cores, Path(beside), **given)
+        found = find_tasks(path, _with_cores(tvm_target), Path(beside), **given)
         if listed is not None:
             listed(found)
         if not found.kernels:
@@ -106,16 +107,14 @@ def tune(
             )
         wanted = chosen(found.kernels, tasks)
         clock = _Clock(len(wanted), trials, progress)
+        measuring = None
+        if any(isinstance(kernel, Kernel) for kernel in wanted):
+            most = min(workers or _cpus(), _cpus())
+            measuring = Measuring.make(_with_cores(tvm_target), most, timeout)
+        searches = _Searches(Setup.make(target), measuring, trials, early_stopping)
         for kernel in wanted:
-            kept = search(
-                kernel,
-                kept,
-                measuring,
-                trials=trials,
-                early_stopping=early_stopping,
-                report=clock.next_kernel(),
-            )
-        gain = None
+            kept = searches.run(kernel, kept, clock.next_kernel())
+        gains: tuple[Gain, ...] = ()
         if compare:
             untuned, tuned = (
                 compiler.compile(
@@ -128,9 +127,23 @@ def tune(
                 )
                 for name, used in (("untuned", None), ("tuned", kept))
             )
-            gain = measure_gain(untuned, tuned)
-    done = tuple(kept.kernels[digest_of(kernel.module)] for kernel in wanted)
-    return Tuned(kept, done, gain)
+            gains = measure_gains(untuned, tuned)
+    return Tuned(kept, tuple(_record_of(kernel, kept) for kernel in wanted), gains)
+
+
+def _require_here(text: str, target: tvm.target.Target) -> None:
+    """Refuse a target whose code this machine does not run."""
+    processor = processor_of(target)
+    if processor is None:
+        raise ConfigError(f"target {text}: C sources cannot be timed here", "tune for tvm_vacc")
+    if why_not := processor.why_not_here():
+        raise TargetError(f"target {text}: {why_not}", "tune on the machine that it is for")
+
+
+def _record_of(kernel: Kernel | LinearKernel, records: TuningRecords) -> Record:
+    if isinstance(kernel, LinearKernel):
+        return records.linears[kernel.linear]
+    return records.kernels[digest_of(kernel.module)]
 
 
 def _cpus() -> int:
@@ -140,6 +153,50 @@ def _cpus() -> int:
 def _with_cores(target: tvm.target.Target) -> tvm.target.Target:
     """Return `target` with the number of CPUs of this process, which MetaSchedule asks for."""
     return tvm.target.Target({**target.export(), "num-cores": _cpus()})
+
+
+@dataclass(frozen=True)
+class _Searches:
+    """Tunes kernels of either kind.
+
+    Attributes:
+        setup: of those of ours.
+        measuring: of the others; None where none is to be tuned.
+        trials: see `tune`.
+        early_stopping: see `tune`.
+    """
+
+    setup: Setup
+    measuring: Measuring | None
+    trials: int
+    early_stopping: int | None
+
+    def run(
+        self,
+        kernel: Kernel | LinearKernel,
+        records: TuningRecords,
+        report: Callable[[Record, int], None],
+    ) -> TuningRecords:
+        """Tune one and return the records with it."""
+        if isinstance(kernel, LinearKernel):
+            return search_tiles(
+                kernel.linear,
+                self.setup.isa,
+                records,
+                LinearBench(kernel.linear, kernel.tokens, kernel.among, self.setup),
+                trials=self.trials,
+                early_stopping=self.early_stopping,
+                report=report,
+            )
+        assert self.measuring is not None
+        return search(
+            kernel,
+            records,
+            self.measuring,
+            trials=self.trials,
+            early_stopping=self.early_stopping,
+            report=report,
+        )
 
 
 class _Clock:
@@ -153,18 +210,21 @@ class _Clock:
         self._task = 0
         self._measured = 0
 
-    def next_kernel(self) -> Callable[[KernelRecord], None]:
-        """Return what is to be told of the next kernel, first of all what was known of it."""
+    def next_kernel(self) -> Callable[[Record, int], None]:
+        """Return what is to be told of the next kernel, first of all what was known of it.
+
+        That takes what is known, and the trials that there will be in the end.
+        """
         self._task += 1
         seen: int | None = None
 
-        def tell(record: KernelRecord) -> None:
+        def tell(record: Record, trials: int) -> None:
             nonlocal seen
             self._measured += record.trials - (record.trials if seen is None else seen)
             seen = record.trials
-            missing = max(0, self._trials - seen) + self._trials * (self._tasks - self._task)
+            missing = max(0, trials - seen) + self._trials * (self._tasks - self._task)
             spent = time.monotonic() - self._start
             left = spent / self._measured * missing if self._measured else None
-            self._report(TuningProgress(self._task, self._tasks, record, self._trials, left))
+            self._report(TuningProgress(self._task, self._tasks, record, trials, left))
 
         return tell

@@ -6,23 +6,36 @@ from typing import Any
 
 import pytest
 
+from schedules.tiles import Linear
 from tests.tvmc.conftest import Tvmc
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.tile_records import TileRecord, TileTrial, TokenTimes
 from tvm_vacc.tuning import tune as tuning
 from tvm_vacc.tuning.gain import Gain
 from tvm_vacc.tuning.progress import TuningProgress
-from tvm_vacc.tuning.tasks import Kernel, Tasks
+from tvm_vacc.tuning.tasks import Kernel, LinearKernel, Tasks
 from tvm_vacc.tuning.tune import Tuned
 from tvm_vacc.tuning_records import KernelRecord, TuningRecords
 
-TASKS = Tasks((Kernel("conv2d", None, 3, 2e6), Kernel("softmax", None, 1, 4e3)), 2)
+LINEAR = Linear("w8a16", 64, 32)
+OTHER = Linear("w8a16", 96, 32)
+TASKS = Tasks(
+    (
+        Kernel("conv2d", None, 3, 2e6),
+        LinearKernel(LINEAR, 2, (1, 8), 1 << 20),
+        Kernel("softmax", None, 1, 4e3),
+    ),
+    2,
+)
 CONV = KernelRecord("conv2d", "a", 1e-3, 1e-4, 64)
 SOFTMAX = KernelRecord("softmax", "b", 1e-5, 2e-5, 64)
 POOL = KernelRecord("pool", "c", 1e-5, None, 64)
+TIMES = (TokenTimes(1, 3e-6, 2e-6, 1.5), TokenTimes(8, 4e-6, 4e-6, 1.0))
+GAINING = TileRecord(LINEAR, {"rows": 4}, TIMES, (TileTrial({"rows": 4}, 1.2),) * 5)
 TUNED = Tuned(
-    TuningRecords(Path("records"), "tvm_vacc", {}),
-    (CONV, SOFTMAX, POOL),
-    Gain("run", 5e-3, 1e-3, 4.9),
+    TuningRecords(Path("records"), "tvm_vacc", {}, {LINEAR: GAINING}),
+    (CONV, SOFTMAX, POOL, GAINING, TileRecord(OTHER)),
+    (Gain("run", 5e-3, 1e-3, 4.9),),
 )
 
 
@@ -42,6 +55,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         listed(TASKS)
         for known, left in ((KernelRecord("conv2d", "a", 1e-3, None, 0), None), (CONV, 75.0)):
             progress(TuningProgress(1, 2, known, 64, left))
+        progress(TuningProgress(2, 2, TileRecord(OTHER), 32, 5.0))
+        progress(TuningProgress(2, 2, GAINING, 32, 5.0))
         return TUNED
 
     monkeypatch.setattr(tuning, "tune", tune)
@@ -77,24 +92,32 @@ def test_options_reach_the_library_and_results_the_user(
     assert lines[1] == ["conv2d", "64", "1000.0", "us", "100.0", "us", "10.00"]
     assert lines[2] == ["softmax", "64", "10.0", "us", "20.0", "us", "no", "gain"]
     assert lines[3] == ["pool", "64", "10.0", "us", "none", "ran", "no", "gain"]
+    name = ["linear", "w8a16", "64->32,"]
+    assert lines[4] == [*name, "1", "token", "5", "3.0", "us", "2.0", "us", "1.50"]
+    assert lines[5] == [*name, "8", "tokens", "5", "4.0", "us", "4.0", "us", "1.00"]
+    assert lines[6] == ["linear", "w8a16", "96->32", "0", "-", "-", "no", "gain"]
+    assert "linear w8a16 64->32: rows 4\n" in out
     assert (
         "The model, a run, timed in turn: 5.000 ms without the records, 1.000 ms with them: 4.90 "
         "times as fast.\n" in out
     )
     assert f"tvmc compile --tuning-records {records}\n" in out
-    assert "Note: 2 kernels have dimensions that the model leaves open" in err
+    assert "Note: 2 kernels that TVM schedules have dimensions that the model leaves open" in err
     assert "[1/2] conv2d, trial 0/64, untuned 1000.0 us\n" in err
     assert "[1/2] conv2d, trial 64/64, untuned 1000.0 us, best 100.0 us, 1 min 15 s left\n" in err
+    assert "[2/2] linear w8a16 96->32, trial 0/32, 5 s left\n" in err
+    assert "[2/2] linear w8a16 64->32, trial 5/32, best 1.22 times as fast, 5 s left\n" in err
 
 
 def test_tasks_are_listed(tvmc: Tvmc, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "list_tasks", lambda *_, **__: TASKS)
     code, out, err = tvmc("tune", model, "--tasks", "list")
     assert code == 0
-    assert err.startswith("Note: 2 kernels have")
+    assert err.startswith("Note: 2 kernels that TVM schedules have")
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["0", "conv2d", "3", "2.00"],
-        ["1", "softmax", "1", "0.00"],
+        ["0", "conv2d", "schedule", "3", "2.00"],
+        ["1", "linear", "w8a16", "64->32", "tiles", "2", "0.00"],
+        ["2", "softmax", "schedule", "1", "0.00"],
     ]
 
 

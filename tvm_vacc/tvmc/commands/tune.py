@@ -30,7 +30,7 @@ from tvm_vacc.tvmc._light_tvm import torch_hidden
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Schedules to measure of each task, earlier runs' included.",
+    help="Schedules, or choices, to measure of each task, earlier runs' included.",
 )
 @click.option(
     "--tasks",
@@ -43,7 +43,7 @@ from tvm_vacc.tvmc._light_tvm import torch_hidden
     "--early-stopping",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Leave a task after N schedules in a row without a better one.",
+    help="Leave a task after N schedules, or choices, in a row without a better one.",
 )
 @click.option(
     "--timeout",
@@ -87,12 +87,14 @@ def tune(
 ) -> None:
     """Tune FILE: a YAML config, a checkpoint's directory, or a model as compile takes it.
 
-    Kernels of operators that are not ours are scheduled anew by TVM's MetaSchedule. Ctrl-C ends it
-    after the schedules that are being measured, and the same command goes on from there.
+    Kernels of operators that are not ours are scheduled anew by TVM's MetaSchedule; of our linears,
+    the choices are tried that cut their work otherwise. Ctrl-C ends it after what is being
+    measured, and the same command goes on from there.
 
     \b
     Examples:
       tvmc tune resnet.onnx --tasks list
+      tvmc tune chatglm.yaml --tasks all --early-stopping 24
       tvmc tune resnet.onnx -o resnet.tuning --trials 200 --early-stopping 64
       tvmc compile resnet.onnx --target "tvm_vacc -mcpu=native" --tuning-records resnet.tuning
     """

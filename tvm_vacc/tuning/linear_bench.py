@@ -1,0 +1,170 @@
+"""Times the kernel of one linear by other choices against the default ones, in turn."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import cycle
+from math import prod
+
+import numpy as np
+import tvm
+
+from schedules import linear_float, linear_int4, linear_int8
+from schedules.linears import kernel_of
+from schedules.tiles import FLOAT_BYTES, Linear, read_tiles
+from tvm_vacc.dtypes import NUMPY_DTYPES
+from tvm_vacc.errors import PassError
+from tvm_vacc.machine.memory import activations, cold, large_tensor, random_tensor
+from tvm_vacc.machine.setup import Setup
+from tvm_vacc.quantize.scheme import SCHEMES
+from tvm_vacc.runtime.executable import on_own_cpu
+from tvm_vacc.runtime.run_graph import time_runs
+from tvm_vacc.tile_records import Chosen, TokenTimes
+
+ROUND_SECONDS = 0.005
+"""Least seconds of either in a round: short calls are repeated."""
+
+HOPELESS = 0.9
+"""Times as fast, in the first rounds, below which no more are run."""
+
+FIRST_ROUNDS = 3
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class LinearBench:
+    """Packed weights and activations of one linear, and its default kernel.
+
+    Attributes:
+        linear: what the kernels are made for.
+        tokens: numbers of them that are timed.
+        among: bytes of the weights that a model reads between two calls of the same kernel.
+        setup: target and threads.
+    """
+
+    linear: Linear
+    tokens: tuple[int, ...]
+    among: int
+    setup: Setup
+
+    def compare(self, tiles: Chosen, rounds: int) -> tuple[TokenTimes, ...]:
+        """Time the kernel by the choices `tiles` against the default one.
+
+        Args:
+            tiles: what it chooses otherwise.
+            rounds: in which both are timed, one after the other; fewer where it is far slower.
+
+        Raises:
+            PassError: its results are not those of the default one, bit for bit.
+        """
+        chosen = self._kernel(tiles)
+        found = []
+        for tokens in self.tokens:
+            one, other = (self._call(kernel, tokens) for kernel in (self._default, chosen))
+            self._check(chosen, tokens, tiles)
+            found.append(_time(one, other, tokens, rounds))
+        return tuple(found)
+
+    @cached_property
+    def _default(self) -> Callable[..., None]:
+        return self._kernel({})
+
+    @cached_property
+    def _weights(self) -> Iterator[list[tvm.runtime.Tensor]]:
+        return cold(partial(_weights, self.linear), weight_bytes(self.linear), self.among)
+
+    @cached_property
+    def _activations(self) -> dict[int, Iterator[list[tvm.runtime.Tensor]]]:
+        sizes = (self.linear.in_features, self.linear.out_features)
+        return {tokens: self._of_tokens(tokens, *sizes) for tokens in self.tokens}
+
+    def _of_tokens(
+        self, tokens: int, in_features: int, out_features: int
+    ) -> Iterator[list[tvm.runtime.Tensor]]:
+        if self.linear.takes == "float":
+            return activations((tokens, in_features), (tokens, out_features))[0]
+        codes = random_tensor((tokens, in_features), self.linear.takes)
+        return cycle([[codes, large_tensor((tokens, out_features), "float32")]])
+
+    def _kernel(self, tiles: Chosen) -> Callable[..., None]:
+        isa = self.setup.isa
+        read = read_tiles(tiles, self.linear, isa)
+        return self.setup.build(kernel_of(self.linear, isa, bias_dtype=None, tiles=read))
+
+    def _call(self, kernel: Callable[..., None], tokens: int) -> Run:
+        def call() -> None:
+            x, out = next(self._activations[tokens])
+            kernel(x, *next(self._weights), out)
+
+        return call
+
+    def _check(self, chosen: Callable[..., None], tokens: int, tiles: Chosen) -> None:
+        (x, out), weights = next(self._activations[tokens]), next(self._weights)
+        results = []
+        for kernel in (self._default, chosen):
+            kernel(x, *weights, out)
+            results.append(out.numpy().copy())
+        if not np.array_equal(results[0], results[1], equal_nan=True):
+            raise PassError(
+                f"{self.linear}: by {tiles} its results are others than by default",
+                "report this, and leave this task out of --tasks",
+            )
+
+
+def weight_bytes(linear: Linear) -> int:
+    """Return the bytes of a linear's packed weights."""
+    return sum(prod(shape) * NUMPY_DTYPES[dtype].itemsize for shape, dtype in _shapes(linear))
+
+
+def _shapes(linear: Linear) -> list[tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of a linear's weights, and of the scales where there are some."""
+    sizes = (linear.out_features, linear.in_features)
+    if linear.weights in FLOAT_BYTES:
+        return [(linear_float.packed_shape(*sizes), linear.weights)]
+    if SCHEMES[linear.weights].weight_bits == 4:
+        codes, scales = linear_int4.packed_shapes(*sizes, linear.group_size)
+        return [(codes, linear_int4.PACKED_DTYPE), (scales, linear_int4.SCALE_DTYPE)]
+    codes = linear_int8.packed_shape(*sizes)
+    return [(codes, linear_int8.PACKED_DTYPE), ((linear.out_features,), "float32")]
+
+
+def _weights(linear: Linear) -> list[tvm.runtime.Tensor]:
+    """Return what the kernel takes between activations and result."""
+    made = [random_tensor(shape, dtype, scale=0.02) for shape, dtype in _shapes(linear)]
+    if linear.takes == "float":
+        return made
+    sums = (linear.out_features,)
+    return [
+        *made,
+        random_tensor((1,), "float32"),
+        large_tensor((1,), "int32"),
+        large_tensor(sums, "int32"),
+    ]
+
+
+def _time(one: Run, other: Run, tokens: int, rounds: int) -> TokenTimes:
+    """Return what both take; `other` is the tuned one."""
+    with on_own_cpu():
+        [warm] = time_runs(one, 1, 1)
+        number = math.ceil(ROUND_SECONDS / max(warm, 1e-7))
+        pairs: list[tuple[float, float]] = []
+        for index in range(rounds):
+            # Whoever goes first finds the caches as the other has left them: they take turns.
+            if index % 2:
+                [second], [first] = time_runs(other, 1, number), time_runs(one, 1, number)
+            else:
+                [first], [second] = time_runs(one, 1, number), time_runs(other, 1, number)
+            pairs.append((first, second))
+            if len(pairs) == FIRST_ROUNDS and _times(pairs) < HOPELESS:
+                break
+    untuned, tuned = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
+    return TokenTimes(tokens, untuned, tuned, _times(pairs))
+
+
+def _times(pairs: list[tuple[float, float]]) -> float:
+    return statistics.median(first / second for first, second in pairs)
