@@ -85,6 +85,9 @@ CACHED_SMALL_PIECES: Final = 16
 CACHED_CODES: Final = 2
 """Calibrated codes of a model that a workspace's cache keeps: a byte a weight, hours of work."""
 
+FP16_MAX: Final = 65504.0
+"""The largest number of fp16."""
+
 CALIBRATION_MEMORY_BYTES: Final = 1 << 30
 """Bytes of hidden states that calibration keeps in memory: 128 samples of 512 tokens of a GLM-4-9B
 have as many; more are in a mapped file."""

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 import tvm_vacc
 from tests.frontend.glm_factory import load_oracle, make_glm_checkpoint
-from tests.passport.models import make_speaking_checkpoint
+from tests.passport.models import TOKENS, config_of, make_speaking_checkpoint, passport_of
 from tests.tvmc.conftest import Tvmc, tvmc  # noqa: F401 # a fixture
 from tvm_vacc.artifact.manifest import FileEntry, Manifest, read_manifest
-from tvm_vacc.artifact.passport import Passport
 from tvm_vacc.artifact.processor import Processor
 from tvm_vacc.cache.explain import Explanation
 from tvm_vacc.child_process import ChildEndedError
@@ -30,25 +28,6 @@ from tvm_vacc.safe_io import sha256_file
 from tvm_vacc.steps import passport as passport_step
 from tvm_vacc.target import processor_of
 from tvm_vacc.target_string import make_target
-
-TOKENS = 90
-
-
-def config_of(checkpoint: Path, workspace: Path, **accuracy: object) -> Path:
-    path = workspace / "glm.yaml"
-    document = {
-        "name": "glm",
-        "frontend": {
-            "checkpoint": str(checkpoint),
-            "type": "huggingface",
-            "shape": {"input_ids": [[48], [256]]},
-        },
-        "backend": {"type": "tvm_vacc", "dtype": "fp16"},
-        "workspace": {"path": str(workspace)},
-        "accuracy": {"tokens": TOKENS, **accuracy},
-    }
-    path.write_text(json.dumps(document))  # which is YAML, too
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +43,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def artefact(checkpoint: Path, workspace: Path) -> Path:
     return tvm_vacc.compile(config_of(checkpoint, workspace))
-
-
-def passport_of(artefact: Path) -> Passport:
-    passport = read_manifest(artefact / "manifest.json").passport
-    assert passport is not None
-    return passport
 
 
 def test_the_figures_are_those_against_transformers(artefact: Path, checkpoint: Path) -> None:
@@ -256,38 +229,6 @@ def test_an_illegal_instruction_is_noted_and_any_other_crash_is_an_error(
     passport = passport_of(tvm_vacc.compile(config, output=workspace / "other"))
     assert passport.accuracy is None
     assert "lacks an instruction" in passport.note
-
-
-@pytest.mark.parametrize("part", ["k_proj", "v_proj"])
-def test_layers_that_overflow_fp16_are_promoted_and_named(
-    tvmc: Tvmc,  # noqa: F811
-    checkpoint: Path,
-    tmp_path: Path,
-    part: str,
-) -> None:
-    """One dimension of the last layer's heads, which does not turn, is 100,000 at all positions."""
-    large = shutil.copytree(checkpoint, tmp_path / "large")
-    weights = load_file(large / "model.safetensors")
-    weights[f"model.layers.1.self_attn.{part}.bias"][20] = 1e5
-    if part == "v_proj":  # what it adds to every token must not drown the rest
-        weights["model.layers.1.self_attn.o_proj.weight"][:, 20] = 0
-        weights["model.layers.1.self_attn.o_proj.weight"][:, 32 + 20] = 0
-    save_file(weights, large / "model.safetensors")
-    artefact = tvm_vacc.compile(config_of(large, tmp_path))
-    manifest = read_manifest(artefact / "manifest.json")
-    assert [cache.dtype for cache in manifest.caches] == ["float16"] * 2 + ["bfloat16"] * 2
-    passport = passport_of(artefact)
-    assert passport.promoted == (1,)
-    assert passport.accuracy is not None
-    assert passport.accuracy.kl_mean < 5e-3  # bf16 rounds the large dimension, and it alone
-    reports = {report.name: report.note for report in manifest.passes}
-    assert reports["rewrite_kv_cache"] == (
-        "layers 1 in bfloat16, whose keys or values may overflow float16"
-    )
-    code, out, _ = tvmc("inspect", artefact)
-    assert code == 0
-    assert "float16; layers 1 bfloat16, " in out
-    assert "KV cache of layers 1: keys or values near the end of fp16" in out
 
 
 def test_keys_near_the_end_of_fp16_are_a_warning(artefact: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from tvm_vacc.artifact.manifest import Manifest
 from tvm_vacc.artifact.passport import Accuracy, Largest, LayerAccuracy, Replay
 from tvm_vacc.errors import ArtifactError
+from tvm_vacc.limits import FP16_MAX
 from tvm_vacc.passport.divergence import (
     cosines,
     kl_divergence,
@@ -33,8 +34,6 @@ STEP = 32
 
 DECODED = 16
 """Tokens at the end of the text that are computed one at a time."""
-
-FP16_MAX = float(np.finfo(np.float16).max)
 
 Told = Callable[[int, int], None]
 """Takes the tokens done and in all."""

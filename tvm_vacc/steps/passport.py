@@ -19,7 +19,7 @@ from tvm_vacc.child_process import ChildEndedError
 from tvm_vacc.config import CompileOptions
 from tvm_vacc.errors import ArtifactError, CheckpointError, VaccWarning
 from tvm_vacc.frontend.checkpoint import Checkpoint, open_checkpoint
-from tvm_vacc.passport.measure import FP16_MAX
+from tvm_vacc.limits import FP16_MAX
 from tvm_vacc.passport.processes import ACCURACY, run_measure, run_reference
 from tvm_vacc.passport.reference_files import LOGITS, hidden_file, ranges_file, read_ranges
 from tvm_vacc.passport.yardstick import (

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tvm_vacc.limits import FP16_MAX
 from tvm_vacc.tvmc._report import print_facts, print_table
 from tvm_vacc.wording import layers_text
 
 if TYPE_CHECKING:
-    from tvm_vacc.artifact.passport import Passport, Replay
+    from tvm_vacc.artifact.passport import Accuracy, Passport, Replay
+
+_LARGEST = {"hidden": "hidden state", "key": "key", "value": "value"}
+"""What the passport notes the largest magnitudes of in each layer, and what it is called."""
 
 
 def print_passport(passport: Passport) -> None:
@@ -27,6 +31,7 @@ def print_passport(passport: Passport) -> None:
             "top-1": f"{accuracy.replay.top1:.2%}",
             "perplexity": f"{accuracy.replay.perplexity:.4f}, of the reference "
             f"{passport.reference_perplexity:.4f}",
+            "fp16 range": _fp16_range(accuracy),
         }
     if passport.promoted:
         layers = layers_text(passport.promoted)
@@ -34,15 +39,28 @@ def print_passport(passport: Passport) -> None:
     print_facts(facts)
 
 
+def _fp16_range(accuracy: Accuracy) -> str:
+    """Say whether anything that is observed goes beyond fp16, whatever it is stored as."""
+    found = [
+        (getattr(step, what), what, index)
+        for index, layer in enumerate(accuracy.layers)
+        for step in (layer.prefill, layer.decode)
+        for what in _LARGEST
+    ]
+    largest, what, index = max(found)
+    word = "exceeded, by what is stored as fp32 or bf16" if largest > FP16_MAX else "not exceeded"
+    return f"{word}: at most {largest:.4g} of {FP16_MAX:.0f}, a {_LARGEST[what]} of layer {index}"
+
+
 def print_layers(passport: Passport) -> None:
     """Print a table of the hidden state after each layer, and of the largest magnitudes."""
     if passport.accuracy is None:
         return
-    columns = ("after layer", "cosine", "relative error", "hidden", "key", "value")
+    columns = ("after layer", "cosine", "relative error", *_LARGEST)
     rows = []
     for index, layer in enumerate(passport.accuracy.layers):
         steps = (layer.prefill, layer.decode)
-        largest = [max(getattr(s, what) for s in steps) for what in ("hidden", "key", "value")]
+        largest = [max(getattr(s, what) for s in steps) for what in _LARGEST]
         rows.append(
             (
                 str(index),

@@ -52,6 +52,7 @@ def test_shows_what_calibrated_codes_cost(tvmc: Tvmc, tmp_path: Path) -> None:
         "calibrated: 2 linears, mean error of their outputs 0.30%, rounded to nearest 0.55%"
     ) in lines
     assert "worst: layers.0.q_proj.weight 0.40%, rounded to nearest 0.60%" in lines
+    assert "0 2 0.30% 0.55% 0.40% 0.1" in lines  # its layer: damping is the largest needed
 
 
 def test_shows_what_the_weights_are_stored_as(tvmc: Tvmc, tmp_path: Path) -> None:

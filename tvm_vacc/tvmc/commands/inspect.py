@@ -11,7 +11,6 @@ import click
 from tvm_vacc.tvmc._options import artefact_argument
 
 if TYPE_CHECKING:
-    from tvm_vacc.artifact.calibration import CalibratedWeight
     from tvm_vacc.artifact.manifest import Manifest, TensorSpec
     from tvm_vacc.artifact.processor import Processor
 
@@ -43,6 +42,7 @@ def inspect(artefact: Path, as_json: bool, verify: bool) -> None:
 def _show(manifest: Manifest) -> None:
     from rich.filesize import decimal
 
+    from tvm_vacc.tvmc._calibration import print_calibration
     from tvm_vacc.tvmc._passport import print_layers, print_passport
     from tvm_vacc.tvmc._report import print_facts, print_passes, print_storage, print_table
 
@@ -70,7 +70,7 @@ def _show(manifest: Manifest) -> None:
     print_storage(manifest.storage)
     if manifest.calibration:
         click.echo()
-        click.echo(_calibration(manifest.calibration))
+        print_calibration(manifest.calibration)
     click.echo()
     if manifest.passport is not None:
         print_passport(manifest.passport)
@@ -90,20 +90,6 @@ def _processor(processor: Processor | None) -> str | None:
         return None
     needed = ", ".join(processor.features)
     return f"{processor.triple} with {needed}" if needed else processor.triple
-
-
-def _calibration(weights: tuple[CalibratedWeight, ...]) -> str:
-    """Return what the codes of all linears cost, in two lines."""
-    error, rounded = (
-        sum(values) / len(weights)
-        for values in ([w.error for w in weights], [w.rounded for w in weights])
-    )
-    worst = max(weights, key=lambda weight: weight.error)
-    return (
-        f"calibrated: {len(weights)} linears, mean error of their outputs {error:.2%}, rounded to "
-        f"nearest {rounded:.2%}\nworst: {worst.name} {worst.error:.2%}, rounded to nearest "
-        f"{worst.rounded:.2%}"
-    )
 
 
 def _kv_cache(manifest: Manifest) -> str | None:
