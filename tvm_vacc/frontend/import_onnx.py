@@ -20,6 +20,7 @@ from tvm import ir
 
 from tvm_vacc.frontend.bind_shapes import bind_shapes
 from tvm_vacc.frontend.expand_functions import expand_functions
+from tvm_vacc.frontend.expand_recurrent import expand_recurrent
 from tvm_vacc.frontend.join_dynamic_quantization import join_dynamic_quantization
 from tvm_vacc.frontend.load_onnx import load_onnx
 from tvm_vacc.frontend.onnx_control_flow import CONTROL_FLOW, IF
@@ -91,6 +92,7 @@ def import_onnx(
     join_dynamic_quantization(model)
     weights = external_tensors(model, path)
     bind_shapes(model.graph, input_shapes or {}, path)
+    expand_recurrent(model)
     model = expand_functions(model, _kept_operators())
     supported = {*converters(), *CONTROL_FLOW, "Constant", "If"}
     nodes = needed_nodes(model.graph) if simplify else model.graph.node

@@ -60,7 +60,7 @@ def run_loop(bb: _Bb, loop: Loop) -> tuple[_Exprs, _Exprs]:
         return _written_out(bb, loop)
     carried, collected = _called(bb, loop)
     if known and loop.unconditional:
-        collected = [_of_length(bb, value, loop.steps) for value in collected]
+        collected = [of_length(bb, value, loop.steps) for value in collected]
     return carried, collected
 
 
@@ -81,10 +81,32 @@ def _called(bb: _Bb, loop: Loop) -> tuple[_Exprs, _Exprs]:
     arguments = [steps, first, loop.go, *loop.carried, *step.captured]
     results = _elements(bb, bb.emit(relax.Call(reference, arguments)))
     rows = zip(results[1 + count :], step.function.ret_ty.fields[1 + count :], strict=True)
+    sizes = _sizes(step.function.params[2:], arguments[3:])
     return [named_dims(bb, value) for value in results[1 : 1 + count]], [
-        _rows(bb, value, [d if isinstance(d, tirx.IntImm) else _new_size() for d in ty.shape])
-        for value, ty in rows
+        _rows(bb, value, [_outside(dim, sizes) for dim in ty.shape]) for value, ty in rows
     ]
+
+
+def _sizes(params: _Exprs, arguments: _Exprs) -> dict[tirx.Var, Any]:
+    """Return what the dimensions of a function's parameters are where it is called."""
+    sizes: dict[tirx.Var, Any] = {}
+    for param, argument in zip(params, arguments, strict=True):
+        for inner, outer in zip(_dims(param), _dims(argument), strict=False):
+            if isinstance(inner, tirx.Var):
+                sizes.setdefault(inner, outer)
+    return sizes
+
+
+def _dims(value: relax.Expr) -> list[Any]:
+    ty = value.ty
+    return list(ty.shape) if isinstance(ty, relax.TensorType) and ty.shape is not None else []
+
+
+def _outside(dim: Any, sizes: dict[tirx.Var, Any]) -> Any:
+    """Return a dimension of a called function's result as its caller knows it, or a new name."""
+    if isinstance(dim, tirx.IntImm):
+        return dim
+    return sizes[dim] if isinstance(dim, tirx.Var) and dim in sizes else _new_size()
 
 
 def _lift_step(bb: _Bb, loop: Loop) -> tuple[Lifted, int]:
@@ -223,7 +245,8 @@ def _new_size() -> tirx.Var:
     return tirx.Var("size", "int64")
 
 
-def _of_length(bb: _Bb, value: relax.Expr, length: int) -> relax.Expr:
+def of_length(bb: _Bb, value: relax.Expr, length: Any) -> relax.Expr:
+    """Return a tensor whose axis 0 is known to be `length`, a number or a dimension, long."""
     return bb.match_cast(
         value, relax.TensorType([length, *list(value.ty.shape)[1:]], value.ty.dtype)
     )

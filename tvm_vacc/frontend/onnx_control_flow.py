@@ -9,7 +9,7 @@ import onnx
 from tvm import ir, relax, tirx
 
 from tvm_vacc.frontend.lifted_functions import branch, lift
-from tvm_vacc.frontend.loops import ENDLESS, Loop, named_dims, run_loop, take_step
+from tvm_vacc.frontend.loops import ENDLESS, Loop, named_dims, of_length, run_loop, take_step
 
 _Bb: TypeAlias = relax.BlockBuilder
 _Exprs: TypeAlias = list[relax.Expr]
@@ -124,6 +124,8 @@ def convert_scan(
     steps = int(length) if isinstance(length, int | tirx.IntImm) else _size(bb, length)
     loop = Loop(step, steps, relax.const(True), carried, unconditional=True)
     values, collected = run_loop(bb, loop)
+    if not isinstance(steps, int):
+        collected = [of_length(bb, rows, length) for rows in collected]
     ends = zip(
         collected,
         listed("scan_output_axes", made),
