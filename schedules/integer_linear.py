@@ -33,9 +33,6 @@ FEW_ROWS = (1, 2, 4, 8)
 """Rows that there is code for beside whole tiles; a smaller rest computes rows too many and drops
 them."""
 
-PARALLEL_PRODUCTS = 1 << 19
-"""Multiplications from which a parallel launch (3.5 to 7 us) pays."""
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -116,10 +113,10 @@ class IntegerLinear(ABC):
     def worth_a_launch(self, rows: Any) -> Any:
         """Return whether `rows` are enough work for several threads: True, or an expression."""
         products = self.in_features * self.out_features
-        if products >= PARALLEL_PRODUCTS:
+        if products >= self.tiles.parallel_products:
             return True
         # Bound, or a pass of TVM solves the condition for each access below it.
-        return T.bind(rows * products >= PARALLEL_PRODUCTS)
+        return T.bind(rows * products >= self.tiles.parallel_products)
 
     def _task(self, block: Any, start: Any, count: Any) -> None:
         """Emit one block of channels times one panel of rows."""

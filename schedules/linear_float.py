@@ -45,11 +45,8 @@ from schedules.vector_math import widen
 ROW_PADDING = 16
 """Pairs between rows of activations."""
 
-PARALLEL_PRODUCTS = 1 << 18
-"""Multiplications from which a parallel launch (3.5 to 7 us) pays."""
-
 PARALLEL_VALUES = 1 << 18
-"""Activations from which copying them in parallel does."""
+"""Activations from which copying them in parallel pays."""
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -173,7 +170,8 @@ class _Linear:
                 T.buffer_store(packed, T.int32(0), [token, pair])
 
         for_each_where(tokens * int(self.x.shape[1]) >= PARALLEL_VALUES, tokens, pack)
-        large = True if products >= PARALLEL_PRODUCTS else tokens * products >= PARALLEL_PRODUCTS
+        least = tiles.parallel_products
+        large = True if products >= least else tokens * products >= least
         if isinstance(tiles, AmxTiles):
 
             def finish(sums: Sums, part: Any, start: Any, count: Any) -> None:

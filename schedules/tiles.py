@@ -8,7 +8,7 @@ bit, and weights that were packed before fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -60,11 +60,13 @@ class FloatTiles:
         panel_tiles: full tiles a task: enough to pay for reading a chunk, and work for many cores.
         chunk_bytes: weights of a chunk of `in`: with the next one, which is on its way, a quarter
             of Zen 4's second level.
+        parallel_products: multiplications from which a parallel launch (3.5 to 7 us) pays.
     """
 
     rows: int
     panel_tiles: int = 16
     chunk_bytes: int = 1 << 17
+    parallel_products: int = 1 << 18
 
     @property
     def task_rows(self) -> int:
@@ -83,6 +85,7 @@ class IntegerTiles:
         prefetch_rows: rows from which a tile has so much to compute a step that it must fetch
             ahead.
         prefetch_steps: steps that weights are fetched ahead: 8 KiB.
+        parallel_products: multiplications from which a parallel launch (3.5 to 7 us) pays.
     """
 
     rows: int = 12
@@ -90,6 +93,7 @@ class IntegerTiles:
     chunk_steps: int = 1024
     prefetch_rows: int = 8
     prefetch_steps: int = 64
+    parallel_products: int = 1 << 19
 
     @property
     def task_rows(self) -> int:
@@ -113,6 +117,7 @@ class AmxTiles:
         few_rows_chunk_tiles: the same for one task's rows or fewer: what is fetched is one chunk
             ahead, at first not at all.
         streams: places from which memory is fetched in turn: several are faster than one.
+        parallel_products: multiplications from which a parallel launch (3.5 to 7 us) pays.
     """
 
     panel_rows: int = 256
@@ -120,6 +125,7 @@ class AmxTiles:
     chunk_tiles: int = 64
     few_rows_chunk_tiles: int = 8
     streams: int = 4
+    parallel_products: int = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,7 @@ class ByteTiles(AmxTiles, IntegerTiles):
             third at 16): 16 rows in a tile cost no more than reading the weights does.
     """
 
+    parallel_products: int = IntegerTiles.parallel_products
     fewest_rows: int = 5
 
 
@@ -149,6 +156,7 @@ _VALUES: Mapping[str, tuple[int, ...]] = {
     "chunk_tiles": (16, 32, 64, 128),
     "few_rows_chunk_tiles": (4, 8, 16, 32),
     "streams": (2, 4, 8),
+    "parallel_products": tuple(1 << power for power in range(16, 23)),
     "fewest_rows": (1, 3, 5, 9, 17),
 }
 """What a choice may be, whatever the shape; `rows` depends on the products."""
@@ -189,21 +197,32 @@ def default_tiles(linear: Linear, isa: Isa) -> Tiles:
 def alternatives(linear: Linear, isa: Isa) -> dict[str, tuple[int, ...]]:
     """Return what each choice of a kernel may be, the default first; those of one value left out.
 
-    Of sizes of chunks that cut `in` alike there is one.
+    Of sizes of chunks that cut `in` alike there is one, and of numbers of products that are those
+    of as many rows.
     """
     default, lengths = default_tiles(linear, isa), _lengths(linear)
+    products = linear.in_features * linear.out_features
     found = {}
     for field in fields(default):
         first = getattr(default, field.name)
         values = tuple(dict.fromkeys((first, *_values(field.name, linear, isa))))
         if field.name in lengths:
-            cuts: dict[int, int] = {}
-            for value in values:
-                cuts.setdefault(-(-lengths[field.name] // value), value)
-            values = tuple(cuts.values())
+            values = _one_of_each(
+                values, {value: -(-lengths[field.name] // value) for value in values}
+            )
+        elif field.name == "parallel_products":
+            values = _one_of_each(values, {value: -(-value // products) for value in values})
         if len(values) > 1:
             found[field.name] = values
     return found
+
+
+def _one_of_each(values: Iterable[int], effects: Mapping[int, int]) -> tuple[int, ...]:
+    """Return the first of the values that have the same effect."""
+    first: dict[int, int] = {}
+    for value in values:
+        first.setdefault(effects[value], value)
+    return tuple(first.values())
 
 
 def _values(name: str, linear: Linear, isa: Isa) -> tuple[int, ...]:

@@ -160,11 +160,8 @@ def _time(one: Run, other: Run, tokens: int, rounds: int) -> TokenTimes:
             else:
                 [first], [second] = time_runs(one, 1, number), time_runs(other, 1, number)
             pairs.append((first, second))
-            if len(pairs) == FIRST_ROUNDS and _times(pairs) < HOPELESS:
+            untuned, tuned = (min(seconds) for seconds in zip(*pairs, strict=True))
+            ratio = statistics.median(first / second for first, second in pairs)
+            if len(pairs) == FIRST_ROUNDS and ratio < HOPELESS:
                 break
-    untuned, tuned = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
-    return TokenTimes(tokens, untuned, tuned, _times(pairs))
-
-
-def _times(pairs: list[tuple[float, float]]) -> float:
-    return statistics.median(first / second for first, second in pairs)
+    return TokenTimes(tokens, untuned, tuned, ratio)

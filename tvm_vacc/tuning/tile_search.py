@@ -25,7 +25,7 @@ scatter."""
 LEAST_STEP = 1.01
 """Times as fast as the best before, for the same reason."""
 
-MOST_LOSS = 0.98
+MOST_LOSS = 0.97
 """Times as fast that no number of tokens may fall below, whatever the others gain."""
 
 
