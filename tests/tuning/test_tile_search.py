@@ -11,7 +11,7 @@ from schedules.isa import AVX512_BF16
 from schedules.tiles import Linear, alternatives
 from tvm_vacc.target_string import make_target
 from tvm_vacc.tile_records import Chosen, TileRecord, TokenTimes
-from tvm_vacc.tuning.tile_search import CONFIRMING_ROUNDS, ROUNDS, search_tiles
+from tvm_vacc.tuning.tile_search import CONFIRMING_SECONDS, SECONDS, search_tiles
 from tvm_vacc.tuning_records import TuningRecords
 
 LINEAR = Linear("bfloat16", 40, 64)
@@ -28,16 +28,16 @@ class Bench:
         parts: how many times as fast each value of a choice makes it, where it does.
         lucky: choices that only look so, once.
         prompt: times as fast that a prompt is, whatever the choices.
-        asked: the choices, and the rounds.
+        asked: the choices, and the seconds.
     """
 
     parts: dict[tuple[str, int], float] = field(default_factory=dict)
     lucky: dict[tuple[str, int], float] = field(default_factory=dict)
     prompt: float = 1.0
-    asked: list[tuple[Chosen, int]] = field(default_factory=list)
+    asked: list[tuple[Chosen, float]] = field(default_factory=list)
 
-    def compare(self, tiles: Chosen, rounds: int) -> tuple[TokenTimes, ...]:
-        self.asked.append((tiles, rounds))
+    def compare(self, tiles: Chosen, seconds: float) -> tuple[TokenTimes, ...]:
+        self.asked.append((tiles, seconds))
         times = 1.0
         for part in tiles.items():
             times *= self.parts.get(part, 1.0) * self.lucky.pop(part, 1.0)
@@ -66,7 +66,7 @@ def test_what_gains_nothing_leaves_the_default(tmp_path: Path) -> None:
     record, told = run(tmp_path, bench)
     assert (record.tiles, record.measured, record.times) == ({}, (), 1.0)
     assert told == [(done, ALL) for done in range(ALL + 1)]
-    assert [rounds for _, rounds in bench.asked] == [ROUNDS] * ALL
+    assert [seconds for _, seconds in bench.asked] == [SECONDS] * ALL
     again = Bench()
     assert run(tmp_path, again) == (record, [(ALL, ALL)])
     assert again.asked == []
@@ -86,7 +86,7 @@ def test_luck_is_measured_again(tmp_path: Path) -> None:
     bench = Bench(lucky={("rows", rows): 1.5})
     record, _ = run(tmp_path, bench, trials=1)
     assert record.tiles == {}
-    assert bench.asked == [({"rows": rows}, ROUNDS), ({"rows": rows}, CONFIRMING_ROUNDS)]
+    assert bench.asked == [({"rows": rows}, SECONDS), ({"rows": rows}, CONFIRMING_SECONDS)]
 
 
 def test_answers_do_not_gain_at_the_expense_of_prompts(tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_it_stops_where_nothing_is_better_and_goes_on_from_there(tmp_path: Path)
 
 def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     class Interrupted(Bench):
-        def compare(self, tiles: Chosen, rounds: int) -> tuple[TokenTimes, ...]:
+        def compare(self, tiles: Chosen, seconds: float) -> tuple[TokenTimes, ...]:
             if len(self.asked) == 3:
                 raise KeyboardInterrupt
-            return super().compare(tiles, rounds)
+            return super().compare(tiles, seconds)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupted())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,13 +26,17 @@ from tvm_vacc.runtime.executable import on_own_cpu
 from tvm_vacc.runtime.run_graph import time_runs
 from tvm_vacc.tile_records import Chosen, TokenTimes
 
-ROUND_SECONDS = 0.005
-"""Least seconds of either in a round: short calls are repeated."""
+ROUND_SECONDS = 0.001
+"""Least seconds of either in a round: short calls are repeated. Longer rounds would all contain
+some of what a system does beside."""
+
+LEAST_ROUNDS = 7
+"""However long they take."""
 
 HOPELESS = 0.9
 """Times as fast, in the first rounds, below which no more are run."""
 
-FIRST_ROUNDS = 3
+FIRST_ROUNDS = 5
 
 Run = Callable[[], object]
 
@@ -52,12 +57,13 @@ class LinearBench:
     among: int
     setup: Setup
 
-    def compare(self, tiles: Chosen, rounds: int) -> tuple[TokenTimes, ...]:
+    def compare(self, tiles: Chosen, seconds: float) -> tuple[TokenTimes, ...]:
         """Time the kernel by the choices `tiles` against the default one.
 
         Args:
             tiles: what it chooses otherwise.
-            rounds: in which both are timed, one after the other; fewer where it is far slower.
+            seconds: for rounds in which both are timed, one after the other, with each number of
+                tokens; less where it is far slower.
 
         Raises:
             PassError: its results are not those of the default one, bit for bit.
@@ -67,7 +73,7 @@ class LinearBench:
         for tokens in self.tokens:
             one, other = (self._call(kernel, tokens) for kernel in (self._default, chosen))
             self._check(chosen, tokens, tiles)
-            found.append(_time(one, other, tokens, rounds))
+            found.append(_time(one, other, tokens, seconds))
         return tuple(found)
 
     @cached_property
@@ -147,21 +153,25 @@ def _weights(linear: Linear) -> list[tvm.runtime.Tensor]:
     ]
 
 
-def _time(one: Run, other: Run, tokens: int, rounds: int) -> TokenTimes:
+def _time(one: Run, other: Run, tokens: int, seconds: float) -> TokenTimes:
     """Return what both take; `other` is the tuned one."""
     with on_own_cpu():
         [warm] = time_runs(one, 1, 1)
         number = math.ceil(ROUND_SECONDS / max(warm, 1e-7))
         pairs: list[tuple[float, float]] = []
-        for index in range(rounds):
+        end = time.perf_counter() + seconds
+        while len(pairs) < LEAST_ROUNDS or time.perf_counter() < end:
             # Whoever goes first finds the caches as the other has left them: they take turns.
-            if index % 2:
+            if len(pairs) % 2:
                 [second], [first] = time_runs(other, 1, number), time_runs(one, 1, number)
             else:
                 [first], [second] = time_runs(one, 1, number), time_runs(other, 1, number)
             pairs.append((first, second))
-            untuned, tuned = (min(seconds) for seconds in zip(*pairs, strict=True))
-            ratio = statistics.median(first / second for first, second in pairs)
-            if len(pairs) == FIRST_ROUNDS and ratio < HOPELESS:
+            if len(pairs) == FIRST_ROUNDS and _ratio(pairs) < HOPELESS:
                 break
-    return TokenTimes(tokens, untuned, tuned, ratio)
+    untuned, tuned = (min(each) for each in zip(*pairs, strict=True))
+    return TokenTimes(tokens, untuned, tuned, _ratio(pairs))
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    return statistics.median(first / second for first, second in pairs)

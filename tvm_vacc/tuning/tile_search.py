@@ -12,10 +12,10 @@ from tvm_vacc.tile_records import Chosen, TileRecord, TileTrial, TokenTimes, mea
 from tvm_vacc.tuning.interrupts import interrupt_held
 from tvm_vacc.tuning_records import TuningRecords
 
-ROUNDS = 9
-"""Rounds in which choices are timed beside the default ones."""
+SECONDS = 0.2
+"""For timing choices beside the default ones, with each number of tokens."""
 
-CONFIRMING_ROUNDS = 21
+CONFIRMING_SECONDS = 0.6
 """The same before they are preferred: the luckiest of many looks better than it is."""
 
 LEAST_TIMES = 1.03
@@ -32,7 +32,7 @@ MOST_LOSS = 0.97
 class Bench(Protocol):
     """What times choices: see `tvm_vacc.tuning.linear_bench`."""
 
-    def compare(self, tiles: Chosen, rounds: int) -> tuple[TokenTimes, ...]:
+    def compare(self, tiles: Chosen, seconds: float) -> tuple[TokenTimes, ...]:
         """Time the choices `tiles` against the default ones."""
         ...
 
@@ -79,9 +79,9 @@ def _measure(
 ) -> tuple[TileTrial, TileRecord | None]:
     """Return what was measured of `tiles` and, where they are better, the record with them."""
     needed = max(LEAST_TIMES, record.times * LEAST_STEP)
-    measured = bench.compare(tiles, ROUNDS)
+    measured = bench.compare(tiles, SECONDS)
     if _is_better(measured, needed):
-        measured = bench.compare(tiles, CONFIRMING_ROUNDS)
+        measured = bench.compare(tiles, CONFIRMING_SECONDS)
     tried = TileTrial(tiles, mean_times(measured))
     if not _is_better(measured, needed):
         return tried, None
