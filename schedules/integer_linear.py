@@ -122,8 +122,9 @@ class IntegerLinear(ABC):
         """Emit one block of channels times one panel of rows."""
         steps, lanes = int(self.weight.shape[1]), self.isa.lanes
         sums = Sums(self.allocate_sums())
-        rows, dtype = sums.buffer.shape[0], sums.buffer.dtype
-        with T.serial(0, int(rows)) as row, T.serial(0, BLOCK // lanes) as vector:
+        rows_each, dtype = self.tiles.task_rows // int(sums.buffer.shape[0]), sums.buffer.dtype
+        # What the rows of a tile beyond the last one add to does not matter.
+        with T.serial(0, count // rows_each) as row, T.serial(0, BLOCK // lanes) as vector:
             zero = tirx.const(0, f"{dtype}x{lanes}")
             sums.store(zero, (row, T.ramp(vector * lanes, 1, lanes)))
         chunks = -(-steps // self.tiles.chunk_steps)

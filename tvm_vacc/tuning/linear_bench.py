@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import cycle
 from math import prod
 
 import numpy as np
@@ -19,7 +18,7 @@ from schedules.linears import kernel_of
 from schedules.tiles import FLOAT_BYTES, Linear, read_tiles
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import PassError
-from tvm_vacc.machine.memory import activations, cold, large_tensor, random_tensor
+from tvm_vacc.machine.memory import cold, large_tensor, random_tensor
 from tvm_vacc.machine.setup import Setup
 from tvm_vacc.quantize.scheme import SCHEMES
 from tvm_vacc.runtime.executable import on_own_cpu
@@ -85,17 +84,16 @@ class LinearBench:
         return cold(partial(_weights, self.linear), weight_bytes(self.linear), self.among)
 
     @cached_property
-    def _activations(self) -> dict[int, Iterator[list[tvm.runtime.Tensor]]]:
-        sizes = (self.linear.in_features, self.linear.out_features)
-        return {tokens: self._of_tokens(tokens, *sizes) for tokens in self.tokens}
-
-    def _of_tokens(
-        self, tokens: int, in_features: int, out_features: int
-    ) -> Iterator[list[tvm.runtime.Tensor]]:
-        if self.linear.takes == "float":
-            return activations((tokens, in_features), (tokens, out_features))[0]
-        codes = random_tensor((tokens, in_features), self.linear.takes)
-        return cycle([[codes, large_tensor((tokens, out_features), "float32")]])
+    def _activations(self) -> dict[int, tuple[tvm.runtime.Tensor, tvm.runtime.Tensor]]:
+        """By the number of tokens; always the same, as a model's planned memory is."""
+        dtype = "float32" if self.linear.takes == "float" else self.linear.takes
+        return {
+            tokens: (
+                random_tensor((tokens, self.linear.in_features), dtype),
+                large_tensor((tokens, self.linear.out_features), "float32"),
+            )
+            for tokens in self.tokens
+        }
 
     def _kernel(self, tiles: Chosen) -> Callable[..., None]:
         isa = self.setup.isa
@@ -103,14 +101,15 @@ class LinearBench:
         return self.setup.build(kernel_of(self.linear, isa, bias_dtype=None, tiles=read))
 
     def _call(self, kernel: Callable[..., None], tokens: int) -> Run:
+        x, out = self._activations[tokens]
+
         def call() -> None:
-            x, out = next(self._activations[tokens])
             kernel(x, *next(self._weights), out)
 
         return call
 
     def _check(self, chosen: Callable[..., None], tokens: int, tiles: Chosen) -> None:
-        (x, out), weights = next(self._activations[tokens]), next(self._weights)
+        (x, out), weights = self._activations[tokens], next(self._weights)
         results = []
         for kernel in (self._default, chosen):
             kernel(x, *weights, out)
