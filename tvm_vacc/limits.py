@@ -40,7 +40,7 @@ MAX_DATASET_BYTES: Final = 1 << 30
 """Bytes of unpacked text read of a shard of c4 (which has 800 MB) in search of long texts."""
 
 MAX_DATASET_UNPACKED_BYTES: Final = 16 << 30
-"""Bytes that a gzipped shard may unpack to: what is more is a bomb (16 GB take about a minute)."""
+"""Bytes that a gzipped shard may unpack to: what is more is a bomb (16 GB take two minutes)."""
 
 MAX_DATASET_TEXT_BYTES: Final = 64 << 20
 """Bytes of one text, of a text file, and of all csv files of a zip (C-Eval's have 5 MB)."""

@@ -28,7 +28,7 @@ def require_whole(path: Path, report: Report) -> None:
     """Unpack a shard to its end, where its checksum stands; nothing of it is kept.
 
     Far fewer texts than a shard has are wanted, so that reading them would not notice that a
-    download has broken off. c4's shards (320 MB, 820 MB unpacked) take some 3 s.
+    download has broken off. c4's shards (320 MB, 820 MB unpacked) take some 5 s.
 
     Args:
         path: of the shard.
