@@ -18,7 +18,8 @@ from tvm_vacc.frontend.import_onnx import import_onnx
 BATCH, SEQ, HEADS, DIM = 2, 5, 6, 16
 HIDDEN = HEADS * DIM
 RNG = np.random.default_rng(0)
-TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+TYPES = {name: getattr(TensorProto, name.upper()) for name in ("uint8", "int32", "int64")}
+TYPES["float32"] = TensorProto.FLOAT
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -95,7 +96,9 @@ def test_rotary_embedding(
     assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
 
 
-@pytest.mark.parametrize("options", [(), ("bias", "padding"), ("scores", "causal"), ("past",)])
+@pytest.mark.parametrize(
+    "options", [(), ("bias", "padding"), ("scores", "causal"), ("past",), ("lengths",)]
+)
 def test_multi_head_attention(tmp_path: Path, options: tuple[str, ...]) -> None:
     past = 3 if "past" in options else 0
     inputs = {name: normal(BATCH, SEQ, HIDDEN) for name in ("query", "key", "value")}
@@ -105,6 +108,8 @@ def test_multi_head_attention(tmp_path: Path, options: tuple[str, ...]) -> None:
     if "padding" in options:
         inputs["padding"], names[4] = np.ones((BATCH, SEQ), np.int32), "padding"
         inputs["padding"][1, -2:] = 0
+    if "lengths" in options:
+        inputs["lengths"], names[4] = np.array([SEQ, 2], np.int32), "lengths"
     if "scores" in options:
         inputs["scores"], names[5] = normal(1, HEADS, SEQ, SEQ), "scores"
     if "past" in options:
@@ -119,6 +124,21 @@ def test_multi_head_attention(tmp_path: Path, options: tuple[str, ...]) -> None:
         unidirectional=int("causal" in options),
     )
     assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_multi_head_attention_of_packed_projections(tmp_path: Path, count: int) -> None:
+    """ONNX Runtime packs on a GPU only: its answers are those of the same, not packed."""
+    query, *_ = parts = [normal(BATCH, SEQ, HIDDEN) for _ in range(3)]
+    apart = dict(zip(("query", "key", "value"), parts, strict=True))
+    node = microsoft("MultiHeadAttention", list(apart), ["y"], num_heads=HEADS)
+    [want] = assert_equals_onnx_runtime(tmp_path / "apart.onnx", node, apart)
+    heads = [part.reshape(BATCH, SEQ, HEADS, DIM) for part in parts[-count:]]
+    packed = {"packed": np.stack(heads, axis=3)}
+    inputs = packed if count == 3 else {"query": query, **packed}
+    node = microsoft("MultiHeadAttention", list(inputs), ["y"], num_heads=HEADS)
+    got = run_main(import_onnx(write(tmp_path / "m.onnx", node, inputs)).module, inputs)
+    np.testing.assert_allclose(got[0], want, atol=1e-5)
 
 
 def grouped(past: list[int], seq: int, packed: bool, rotary: bool) -> dict[str, np.ndarray]:
@@ -146,7 +166,10 @@ def grouped(past: list[int], seq: int, packed: bool, rotary: bool) -> dict[str, 
 
 
 def gqa_node(inputs: dict[str, np.ndarray], **attributes: object) -> onnx.NodeProto:
-    order = ("query", "key", "value", "past_key", "past_value", "last", "total", "cos", "sin")
+    order = (
+        *("query", "key", "value", "past_key", "past_value", "last", "total", "cos", "sin"),
+        *("positions", "scores"),
+    )
     names = [name if name in inputs else "" for name in order]
     while not names[-1]:
         names.pop()
@@ -175,6 +198,25 @@ def test_group_query_attention_of_a_decode_step(
 ) -> None:
     inputs = grouped([7, 7], 1, packed=False, rotary=True)
     assert_equals_onnx_runtime(tmp_path / "m.onnx", gqa_node(inputs, **attributes), inputs)
+
+
+def test_group_query_attention_with_positions_and_a_bias(tmp_path: Path) -> None:
+    inputs = grouped([7, 7], 1, packed=True, rotary=True)
+    inputs["positions"] = np.array([[9], [3]])
+    inputs["scores"] = normal(1, HEADS, 1, 8)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", gqa_node(inputs), inputs)
+
+
+def test_group_query_attention_of_a_length_that_is_open(tmp_path: Path) -> None:
+    inputs = grouped([0, 0], SEQ, packed=True, rotary=True)
+    node = gqa_node(inputs)
+    path = write(tmp_path / "m.onnx", node, inputs)
+    wanted = onnxruntime.InferenceSession(str(path)).run(None, inputs)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "seq"
+    onnx.save(model, path)
+    for got, want in zip(run_main(import_onnx(path).module, inputs), wanted, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_group_query_attention_of_rows_with_different_pasts(tmp_path: Path) -> None:

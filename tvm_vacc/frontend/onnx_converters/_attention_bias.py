@@ -145,7 +145,7 @@ def position_biases(
         else:
             query_S = bb.emit(relax.op.arange(0, seq, 1, "int64"))
             query_S1 = bb.emit(relax.op.expand_dims(query_S, 1))
-            length = relax.const(int(seq), "int64")
+            length = as_number(bb, seq)
             start = bb.emit(relax.op.subtract(_per_batch(bb, lengths_B), length))
             query = bb.emit(relax.op.add(query_S1, start))
         key = bb.emit(relax.op.expand_dims(key_T, 0))
@@ -161,6 +161,14 @@ def position_biases(
         used = bb.emit(relax.op.less(key_T, _per_batch(bb, lengths_B)))
         biases.append(additive(bb, used, dtype))
     return biases
+
+
+def as_number(bb: _Bb, dim: Any) -> relax.Expr:
+    """Return a dimension as ``[]`` int64."""
+    if isinstance(dim, int | tirx.IntImm):
+        return relax.const(int(dim), "int64")
+    size = bb.emit(relax.op.shape_to_tensor(bb.normalize(relax.ShapeExpr([dim]))))
+    return bb.emit(relax.op.reshape(size, []))
 
 
 def _per_batch(bb: _Bb, lengths_B: relax.Expr) -> relax.Expr:

@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 from tvm import relax, te, tirx
 from tvm.relax.frontend.onnx.onnx_frontend import OnnxOpConverter
 
-from tvm_vacc.frontend.onnx_converters._attention_bias import attend, position_biases
+from tvm_vacc.frontend.onnx_converters._attention_bias import as_number, attend, position_biases
 from tvm_vacc.frontend.onnx_converters._heads import merge_heads, split_heads
 from tvm_vacc.frontend.onnx_converters.rotary_embedding import rotate
 
 _Bb: TypeAlias = relax.BlockBuilder
-_INPUTS = 9
+_INPUTS = 11
 
 
 class GroupQueryAttention(OnnxOpConverter):
@@ -25,29 +25,31 @@ class GroupQueryAttention(OnnxOpConverter):
 
     Or all three side by side in query. Further: past_key and past_value
     ``[batch, kv_heads, past, dim]``, seqlens_k ``[batch]`` int32 (keys of the row, less one),
-    total_sequence_length, cos_cache and sin_cache ``[positions, rotary_dim/2]``. Rows of a batch
+    total_sequence_length, cos_cache and sin_cache ``[positions, rotary_dim/2]``, position_ids
+    ``[batch, seq]``, attention_bias ``[batch or 1, heads or 1, seq, total]``. Rows of a batch
     may have pasts of different lengths: their new keys follow their own. Returns output and the
     presents ``[batch, kv_heads, past + seq, dim]``.
 
     Raises:
-        NotImplementedError: inputs after sin_cache, a quantised cache, or smooth softmax are used.
+        NotImplementedError: inputs after attention_bias, a quantised cache, or smooth softmax are
+            used.
     """
 
     @classmethod
     def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
-        query, key, value, past_key, past_value, last_B, _, cos, sin = (
+        query, key, value, past_key, past_value, last_B, _, cos, sin, position_BS, scores_bias = (
             inputs[i] for i in range(_INPUTS)
         )
         further = any(value is not None for value in list(inputs)[_INPUTS:])
         if further or attr.get("smooth_softmax", 0) or attr["tvm_custom"]["num_outputs"] > 3:
-            raise NotImplementedError("GroupQueryAttention with inputs after sin_cache")
+            raise NotImplementedError("GroupQueryAttention with inputs after attention_bias")
         heads, kv_heads = int(attr["num_heads"]), int(attr["kv_num_heads"])
         if key is None:
             query, key, value = _unpacked(bb, query, heads, kv_heads)
         query = split_heads(bb, query, heads)
         key, value = (split_heads(bb, x, kv_heads) for x in (key, value))
         seq, head_dim = query.ty.shape[2], query.ty.shape[3]
-        one, length = relax.const(1, "int64"), relax.const(int(seq), "int64")
+        one, length = relax.const(1, "int64"), as_number(bb, seq)
         last_B = bb.emit(relax.op.reshape(last_B, [query.ty.shape[0]]))
         total_B = bb.emit(relax.op.add(bb.emit(relax.op.astype(last_B, "int64")), one))
         past_B = bb.emit(relax.op.subtract(total_B, length))
@@ -55,9 +57,11 @@ class GroupQueryAttention(OnnxOpConverter):
             past_B = bb.emit(relax.op.zeros_like(past_B))
         if attr.get("do_rotary", 0):
             interleaved = bool(attr.get("rotary_interleaved", 0))
-            step_1S = bb.emit(relax.op.expand_dims(bb.emit(relax.op.arange(0, seq, 1, "int64")), 0))
-            start_B1 = bb.emit(relax.op.expand_dims(past_B, 1))
-            position_BS = bb.emit(relax.op.add(start_B1, step_1S))
+            if position_BS is None:
+                step_S = bb.emit(relax.op.arange(0, seq, 1, "int64"))
+                step_1S = bb.emit(relax.op.expand_dims(step_S, 0))
+                start_B1 = bb.emit(relax.op.expand_dims(past_B, 1))
+                position_BS = bb.emit(relax.op.add(start_B1, step_1S))
             cos_BSR, sin_BSR = (bb.emit(relax.op.take(x, position_BS, axis=0)) for x in (cos, sin))
             width = 2 * int(cos.ty.shape[1])
             query = rotate(bb, query, cos_BSR, sin_BSR, width, interleaved)
@@ -77,6 +81,8 @@ class GroupQueryAttention(OnnxOpConverter):
             causal=True,
             left=window - 1 if window > 0 else -1,
         )
+        if scores_bias is not None:
+            biases.append(scores_bias)
         scale = float(attr.get("scale", 0.0)) or 1.0 / math.sqrt(int(head_dim))
         softcap = float(attr.get("softcap", 0.0))
         output = merge_heads(bb, attend(bb, query, key, value, biases, scale, softcap))

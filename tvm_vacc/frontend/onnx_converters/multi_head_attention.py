@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import OnnxOpConverter
+from tvm.sym import Analyzer
 
 from tvm_vacc.frontend.onnx_converters._attention_bias import attend, position_biases
 from tvm_vacc.frontend.onnx_converters._heads import merge_heads, split_heads
@@ -20,13 +21,15 @@ _Bb: TypeAlias = relax.BlockBuilder
 class MultiHeadAttention(OnnxOpConverter):
     """Inputs: query ``[batch, seq, hidden]``, key and value alike or ``[batch, heads, seq, dim]``.
 
-    Optional: bias ``[3*hidden]`` of the three projections, key_padding_mask ``[batch, total]``
-    (0 hides a key), attention_bias ``[batch or 1, heads or 1, seq, total]``, past_key and
-    past_value ``[batch, heads, past, dim]``. Returns output, present_key, present_value.
+    Or all of them in query ``[batch, seq, heads, 3, dim]``, or the last two in key
+    ``[batch, seq, heads, 2, dim]``. Optional: bias ``[3*hidden]`` of the three projections,
+    key_padding_mask ``[batch, total]`` (0 hides a key) or ``[batch]`` (keys of the row),
+    attention_bias ``[batch or 1, heads or 1, seq, total]``, past_key and past_value
+    ``[batch, heads, past, dim]``. Returns output, present_key, present_value.
 
     Raises:
-        NotImplementedError: projections packed into one input, a padding mask of lengths, or
-            buffers shared between past and present are used.
+        NotImplementedError: a padding mask of offsets, or buffers shared between past and present
+            are used.
     """
 
     @classmethod
@@ -35,10 +38,12 @@ class MultiHeadAttention(OnnxOpConverter):
             inputs[i] for i in range(8)
         )
         heads = int(attr["num_heads"])
-        if key is None or value is None or any(inputs[i] is not None for i in range(8, 10)):
-            raise NotImplementedError("MultiHeadAttention with packed inputs or shared buffers")
-        if padding is not None and len(padding.ty.shape) != 2:
-            raise NotImplementedError("MultiHeadAttention with a key_padding_mask of lengths")
+        if any(inputs[i] is not None for i in range(8, 10)):
+            raise NotImplementedError("MultiHeadAttention with shared buffers")
+        if key is None:
+            query, key, value = _unpacked(bb, query, 3)
+        elif value is None:
+            key, value = _unpacked(bb, key, 2)
         if bias is not None:
             query, key, value = _biased(bb, query, key, value, bias)
         query = split_heads(bb, query, heads)
@@ -56,7 +61,7 @@ class MultiHeadAttention(OnnxOpConverter):
         if padding is not None:
             # Not minus infinity: a row in which all keys are hidden stays a mean of them all.
             hidden = relax.const(float(attr.get("mask_filter_value", -10000.0)), dtype)
-            is_key = bb.emit(relax.op.astype(padding, "bool"))
+            is_key = _is_key(bb, padding, query.ty.shape[0], total)
             filled = bb.emit(relax.op.where(is_key, relax.const(0.0, dtype), hidden))
             biases.append(bb.emit(relax.op.expand_dims(filled, [1, 2])))
         if scores_bias is not None:
@@ -64,6 +69,26 @@ class MultiHeadAttention(OnnxOpConverter):
         scale = float(attr.get("scale", 0.0)) or 1.0 / math.sqrt(int(query.ty.shape[3]))
         output = merge_heads(bb, attend(bb, query, key, value, biases, scale))
         return relax.Tuple([output, key, value][: max(1, attr["tvm_custom"]["num_outputs"])])
+
+
+def _unpacked(bb: _Bb, packed: relax.Expr, count: int) -> list[relax.Expr]:
+    """Return what stands side by side in ``[batch, seq, heads, count, dim]``, each with hidden."""
+    batch, seq, heads, _, dim = packed.ty.shape
+    parts = bb.emit(relax.op.split(packed, count, axis=3))
+    return [
+        bb.emit(relax.op.reshape(bb.emit(relax.TupleGetItem(parts, i)), [batch, seq, heads * dim]))
+        for i in range(count)
+    ]
+
+
+def _is_key(bb: _Bb, padding: relax.Expr, batch: Any, total: Any) -> relax.Expr:
+    """Return which keys of each row there are, ``[batch, total]`` bool."""
+    if len(padding.ty.shape) == 2:
+        return bb.emit(relax.op.astype(padding, "bool"))
+    if not Analyzer().can_prove_equal(padding.ty.shape[0], batch):
+        raise NotImplementedError("MultiHeadAttention with a key_padding_mask of offsets")
+    place = bb.emit(relax.op.arange(0, total, 1, str(padding.ty.dtype)))
+    return bb.emit(relax.op.less(place, bb.emit(relax.op.expand_dims(padding, 1))))
 
 
 def _biased(
