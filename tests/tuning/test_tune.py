@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.tuning.models import convolution, pooling
+from tests.tuning.models import convolution, linears, pooling
 from tvm_vacc import tvmc
 from tvm_vacc.errors import ConfigError, TargetError
 from tvm_vacc.tuning.progress import TuningProgress
@@ -66,3 +66,14 @@ def test_a_tuned_model_is_right_and_tuning_goes_on(
     [expected] = onnxruntime.InferenceSession(path).run(None, {"x": x})
     result = tvmc.run(package, inputs={"x": x}).get_output("y")
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_linears_are_tuned_and_compiled_by_the_records(tmp_path: Path) -> None:
+    path, records = linears(tmp_path / "net.onnx"), tmp_path / "records"
+    tuned = tune(path, records=records, trials=2, tasks="0")
+    [record] = tuned.kernels
+    assert (record.name, record.trials) == ("linear float32 320->320", 2)
+    assert [gain.what for gain in tuned.gains] == ["run"]
+    again = tune(path, records=records, trials=2, tasks="0", compare=False)
+    assert again.records == tuned.records
