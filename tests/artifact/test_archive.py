@@ -102,3 +102,13 @@ def test_what_is_no_archive_is_one_line(artefact: Path, tmp_path: Path, damage: 
             read()
         assert str(caught.value).startswith(f"{archive}: ")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"), [("m.onnx", "first tvmc compile"), ("m.so", "which tvmc run runs")]
+)
+def test_another_file_says_what_to_do_with_it(tmp_path: Path, name: str, cure: str) -> None:
+    (tmp_path / name).write_bytes(b"x" * 2048)
+    for read in (manifest_of, lambda path: unpack_artifact(path, tmp_path)):
+        with pytest.raises(ArtifactError, match=f"no tar of an artefact .*{cure}"):
+            read(tmp_path / name)

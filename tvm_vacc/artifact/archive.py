@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from tvm_vacc.artifact.kernel_files import LIBRARY_SUFFIX
 from tvm_vacc.artifact.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -20,6 +21,10 @@ from tvm_vacc.safe_io import fsync_directory, inside, parse_json
 ARCHIVE_SUFFIX = ".tar"
 
 _CURE = "compile the model again by: tvmc compile -f tar"
+_CURES = {
+    LIBRARY_SUFFIX: "it is a library, which tvmc run runs; inspect one of -f dir or -f tar",
+    **dict.fromkeys((".onnx", ".pt2", ".py", ".yaml"), "it is a model: first tvmc compile"),
+}
 _MODE = 0o644
 
 
@@ -68,7 +73,9 @@ def unpack_artifact(archive: Path, directory: Path) -> None:
             for member in members:
                 _unpack(tar, member, directory)
     except tarfile.TarError as error:
-        raise ArtifactError(f"{archive}: is no tar of an artefact ({error})", _CURE) from error
+        raise ArtifactError(
+            f"{archive}: is no tar of an artefact ({error})", _cure(archive)
+        ) from error
     except OSError as error:
         raise ArtifactError(
             f"{archive}: cannot be unpacked to {directory} ({error.strerror or error})",
@@ -92,9 +99,14 @@ def manifest_of(path: Path) -> Manifest:
             source = tar.extractfile(member)
             data = b"" if source is None else source.read(MAX_JSON_BYTES)
     except (OSError, tarfile.TarError) as error:
-        raise ArtifactError(f"{path}: is no tar of an artefact ({error})", _CURE) from error
+        raise ArtifactError(f"{path}: is no tar of an artefact ({error})", _cure(path)) from error
     where = f"{path}: {MANIFEST_NAME}"
     return parse_manifest(parse_json(data, where=where, error=ArtifactError), where=where)
+
+
+def _cure(path: Path) -> str:
+    """Return what to do with a file that is no tar, as its name tells."""
+    return _CURES.get(path.suffix, _CURE)
 
 
 def _files(directory: Path) -> list[Path]:
