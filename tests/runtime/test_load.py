@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,11 @@ def test_denied_tiles_are_told_before_anything_is_loaded(
         )
     with pytest.raises(ArtifactError, match=r"no AMX tiles.*-mattr=-amx-tile"):
         tvm_vacc.load(writer.destination)
+
+
+def test_a_library_for_another_architecture_is_refused(tmp_path: Path) -> None:
+    here = bytearray(Path(sys.executable).read_bytes()[:64])
+    here[18] ^= 0xFF  # the machine
+    (tmp_path / "model.so").write_bytes(here)
+    with pytest.raises(ArtifactError, match="compiled for another architecture; compile it again"):
+        load.load(tmp_path / "model.so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -66,6 +67,12 @@ def _load_directory(path: Path, threads: int | None) -> Model | Graph:
 
 
 def _load_library(path: Path, threads: int | None) -> Graph:
+    made_for, here = _architecture(path), _architecture(Path(sys.executable))
+    if made_for and here and made_for != here:
+        raise ArtifactError(
+            f"{path}: cannot run here: it is compiled for another architecture",
+            "compile it again on this machine, or run it where it belongs, by --rpc-tracker",
+        )
     try:
         opened = tvm.runtime.load_module(str(path.absolute()))[ENTRY](tvm.cpu())
     except (RuntimeError, OSError, ValueError, AttributeError) as error:
@@ -77,6 +84,16 @@ def _load_library(path: Path, threads: int | None) -> Graph:
     manifest = opened.signature.describe(path.stem)
     _require_processor(path, manifest)
     return Graph(path, manifest, opened.machine, list(opened.weights))
+
+
+def _architecture(path: Path) -> bytes | None:
+    """Return class, byte order and machine of an ELF file, see elf(5); None where it is none."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(20)
+    except OSError:
+        return None
+    return header[4:6] + header[18:20] if header[:4] == b"\x7fELF" else None
 
 
 def load_files(directory: Path, manifest: Manifest) -> Model | Graph:
