@@ -22,6 +22,8 @@ from tests.frontend.quantized_factory import (
     make_quantised,
     pack_quantized,
 )
+from tvm_vacc.config import Config
+from tvm_vacc.estimate import estimate
 from tvm_vacc.runtime.model import Model
 
 
@@ -94,3 +96,5 @@ def test_logits(case: Case, tmp_path: Path) -> None:
     head = (scheme, "stored") if "also" in case.more else ("fp32", "")
     assert ("head", *head) in stored
     assert ("embedding", "fp32", "") in stored
+    options = Config.for_checkpoint(made.path, dtype="fp32").compile_options
+    assert model.manifest.storage == estimate(options).storage  # what --dry-run says
