@@ -12,6 +12,7 @@ from tvm_vacc.cache.key import Key, digest_of, tool_parts
 from tvm_vacc.cache.store import Cache
 from tvm_vacc.frontend.checkpoint import Checkpoint
 from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
+from tvm_vacc.frontend.read_ahead import read_ahead
 from tvm_vacc.frontend.weight_files import PlacedWeights, place_weights
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.safe_io import sha256_file
@@ -50,6 +51,8 @@ def make_graph(checkpoint: Checkpoint, path: Path, cache: Cache, report: Report)
         if piece.is_ready:
             shutil.copyfile(piece.directory / GRAPH, path)
         else:
+            # A checkpoint that was not compiled before; export and kernels leave the disk alone.
+            read_ahead(checkpoint.files)
             export_graph(checkpoint.path, path)
             shutil.copyfile(path, piece.directory / GRAPH)
             digest = sha256_file(piece.directory / GRAPH)
