@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tvm
 from tvm.target import codegen
 
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.target_string import make_target
 
 
@@ -27,4 +28,4 @@ HOST_TARGETS = _host_targets()
 def build_kernel(kernel: tvm.tirx.PrimFunc, target: tvm.target.Target) -> Callable[..., None]:
     """Compile one kernel alone; the result takes tensors and writes its outputs into them."""
     module = tvm.IRModule({"kernel": kernel.with_attr("global_symbol", "kernel")})
-    return tvm.compile(module, target=target)["kernel"]
+    return tvm.compile(module, target=target, tir_pipeline=NAME)["kernel"]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tvm
 from tvm import relax
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
 
 import tvm_vacc
 from tvm_vacc.errors import OnnxError
@@ -59,6 +61,25 @@ def test_what_is_no_module_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(OnnxError, match=r"model\.json: ") as caught:
         read_relax(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_kernels_may_stand_in_it_but_call_nothing_outside(tmp_path: Path, outside: bool) -> None:
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name("kernel")
+        x = T.match_buffer(T.arg("x", T.handle()), (3,), "float32")
+        out = T.match_buffer(T.arg("out", T.handle()), (3,), "float32")
+        with T.serial(0, 3) as i:
+            value = T.call_extern("float32", "system", x[i]) if outside else x[i] * 2.0
+            T.buffer_store(out, value, [i])
+    made = module()
+    made["kernel"] = builder.get().with_attr("global_symbol", "kernel")
+    path = saved(tmp_path / "model.json", made)
+    if not outside:
+        assert "kernel" in {gvar.name_hint for gvar in read_relax(path).get_global_vars()}
+        return
+    with pytest.raises(OnnxError, match="calls 'system', which is code outside"):
+        read_relax(path)
 
 
 def test_code_outside_of_the_module_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tvm_vacc.artifact.kernel_files import BYTECODE, KERNELS_IR, SHARED_LIBRARY
 from tvm_vacc.codegen.context import build_context
 from tvm_vacc.codegen.dump_code import dump_kernels
 from tvm_vacc.codegen.instruments import ModuleKeeper, PassCounter, TunedKernels
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.codegen.linker import Linker
 from tvm_vacc.codegen.options import BuildOptions, BuildWatch
 from tvm_vacc.codegen.pipeline import build_passes, plan_passes
@@ -45,7 +46,7 @@ def build_kernels(
     keeper = ModuleKeeper(names[-1])
     noting = [] if tuned is None else [tuned]
     with build_context(build, watch, PassCounter(names, progress, total), keeper, *noting):
-        executable = tvm.compile(module, target=target)
+        executable = tvm.compile(module, target=target, tir_pipeline=NAME)
     progress(total, total)
     dump_kernels(keeper.module, executable, watch)
     return executable

@@ -8,6 +8,7 @@ from typing import Any
 
 import tvm
 from tvm import ir, relax
+from tvm_ffi import structural_walk
 
 from tvm_vacc.errors import OnnxError
 from tvm_vacc.frontend.import_onnx import ImportedModel
@@ -96,7 +97,7 @@ def _calls_outside(function: ir.BaseFunc) -> str:
     if isinstance(function, relax.Function):
         relax.analysis.post_order_visit(function, visit)
     elif isinstance(function, tvm.tirx.PrimFunc):
-        tvm.tirx.stmt_functor.post_order_visit(function.body, visit)
+        structural_walk(function.body, visit)
     else:
         found.append(type(function).__name__)
     return found[0] if found else ""
