@@ -8,6 +8,8 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from schedules.scratch import scratch
+
 LANES = 16
 """Lanes of a vector: one AVX-512 register; LLVM splits it on narrower machines."""
 
@@ -36,7 +38,7 @@ def register(value: tirx.Expr, dtype: str = "float32") -> tirx.Buffer:
     A buffer of the default scope: "local" ones of 16-lane accesses are heap workspace in TVM 0.27.
     And no `T.bind`, which gives wrong values to vectors of widened bf16.
     """
-    buffer = T.alloc_buffer((LANES,), dtype)
+    buffer = scratch((LANES,), dtype)
     T.buffer_store(buffer, value, [vector(0)])
     return buffer
 
@@ -52,7 +54,7 @@ class Accumulators:
     def __init__(self, rows: int, vectors: int, dtype: str = "float32") -> None:
         self.bank_rows = largest_divisor(rows, BANK_REGISTERS // vectors)
         self.banks = [
-            (first, T.alloc_buffer((self.bank_rows, vectors, LANES), dtype))
+            (first, scratch((self.bank_rows, vectors, LANES), dtype))
             for first in range(0, rows, self.bank_rows)
         ]
 

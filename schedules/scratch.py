@@ -1,4 +1,4 @@
-"""Memory for intermediate results of a kernel, on the heap."""
+"""Memory for intermediate results of a kernel."""
 
 from __future__ import annotations
 
