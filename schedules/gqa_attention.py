@@ -17,17 +17,22 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from schedules.arguments import dimension, match_buffer
+from schedules.gqa_amx import AmxTile
+from schedules.gqa_amx_digits import DigitAmxTile
+from schedules.gqa_amx_floats import FloatAmxTile
 from schedules.gqa_arguments import TileArguments
 from schedules.gqa_context import Context
 from schedules.gqa_digits import DigitProduct
 from schedules.gqa_floats import FloatProduct
 from schedules.gqa_pieces import MAX_PARTIAL_ROWS, Pieces
 from schedules.gqa_product import Product
-from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape, tile_shape
+from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape, amx_shape, tile_shape
 from schedules.gqa_sums import Sums
 from schedules.gqa_tile import Tile
-from schedules.isa import Isa
+from schedules.gqa_vectors import VectorTile
+from schedules.isa import Isa, amx
 from schedules.kv_cache import key_cache_shape, value_cache_shape
+from schedules.opaque import opaque
 from schedules.registers import vector, zeros
 from tvm_vacc.limits import PAGE_SIZE
 
@@ -77,10 +82,24 @@ def gqa_attention_kernel(
             match_buffer(handle, shape, dtype)
             for handle, (shape, dtype) in zip(handles, shapes_and_dtypes, strict=True)
         ]
-        shape = tile_shape(heads // kv_heads, head_dim, isa, product.accumulators)
+        group = heads // kv_heads
+        tile = _tile_class(product, group, head_dim)
+        if issubclass(tile, AmxTile):
+            shape = amx_shape(group, head_dim, tile.planes)
+            amx.require_tiles()
+        else:
+            shape = tile_shape(group, head_dim, isa, product.accumulators)
         with product.instructions():
-            _Attention(shape, kv_heads, product, scale, *buffers).emit()
+            _Attention(shape, kv_heads, product, tile, scale, *buffers).emit()
     return builder.get()
+
+
+def _tile_class(product: Product, group: int, head_dim: int) -> type[Tile]:
+    """Return how tiles are computed: by AMX where there are enough rows a token."""
+    for tile in (FloatAmxTile, DigitAmxTile):
+        if product.isa.tiles and tile.suits(product, group, head_dim):
+            return tile
+    return VectorTile
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,7 @@ class _Attention:
     shape: TileShape
     kv_heads: int
     product: Product
+    tile: type[Tile]
     scale: float
     query: tirx.Buffer
     key_cache: tirx.Buffer
@@ -131,23 +151,28 @@ class _Attention:
         """Compute one piece: results, or partial sums where the context is divided."""
         piece = pieces.piece(index)
         args = self._tile_arguments(pieces, piece.tile, piece.head)
-        tile = Tile.allocate(self.shape, args)
+        tile = self.tile.allocate(self.shape, args)
         whole = Sums.allocate(self.shape.rows, self.shape.head_dim)
-        undivided = T.bind(tirx.Not(pieces.divided))
-        with T.If(undivided), T.Then(), T.serial(0, tile.rows) as row:
+        # The sums of one segment alone are the result, or the partial sums, as they are.
+        undivided = tirx.Not(pieces.divided)
+        alone = T.bind(tirx.all(undivided, piece.last - piece.first == 1))
+        several = T.bind(tirx.all(undivided, piece.last - piece.first != 1))
+        with T.If(several), T.Then(), T.serial(0, tile.size.rows) as row:
             whole.clear(row)
 
         def finish(_segment: Any) -> None:
-            with T.serial(0, tile.rows) as row, T.If(pieces.divided):
-                with T.Then():
-                    place = self._partial_row(piece.segment, piece.head, row)
-                    partial.copy(place, tile.segment, row)
-                with T.Else():
-                    whole.merge(row, tile.segment, row)
+            with T.If(several), T.Then(), T.serial(0, tile.size.rows) as row:
+                whole.merge(row, tile.segment, row)
 
         tile.emit(self.scale, piece.first, piece.last, finish)
-        with T.If(undivided), T.Then(), T.serial(0, tile.rows) as row:
-            self._store(args.first, piece.head, whole, row, row)
+        with T.serial(0, tile.size.rows) as row:
+            with T.If(pieces.divided), T.Then():
+                place = self._partial_row(piece.segment, piece.head, row)
+                partial.copy(place, tile.segment, row)
+            with T.If(alone), T.Then():
+                self._store(args.first, piece.head, tile.segment, row, row)
+            with T.If(several), T.Then():
+                self._store(args.first, piece.head, whole, row, row)
 
     def _merge(self, pieces: Pieces, index: Any, partial: Sums) -> None:
         """Merge the partial sums of one row of one tile and KV head, in ascending order."""
@@ -176,7 +201,7 @@ class _Attention:
             sums.store(sums_row, self.out, token, head * self.shape.group + in_group)
 
     def _tile_arguments(self, pieces: Pieces, tile: Any, head: Any) -> TileArguments:
-        row = T.bind(pieces.row[tile])
+        row = opaque(pieces.row[tile])
         page_words = self.shape.head_dim * self.product.page_words
         stage = T.alloc_buffer((BLOCK_PAGES, page_words), "int32") if self.product.staged else None
         scales = T.alloc_buffer((BLOCK,), "float32") if self.product.scaled else None
@@ -192,7 +217,7 @@ class _Attention:
                 stage=stage,
                 value_scales=scales,
             ),
-            first=T.bind(pieces.token[tile]),
-            end=T.bind(self.query_start[row + 1]),
-            kv_len=T.bind(self.kv_lens[row]),
+            first=opaque(pieces.token[tile]),
+            end=opaque(self.query_start[row + 1]),
+            kv_len=opaque(self.kv_lens[row]),
         )

@@ -44,14 +44,23 @@ class Context:
 
     def value_words(self, index: Any, word: Any, dim: Any) -> tirx.Expr:
         """Sixteen dimensions, from `dim` on, of the `word`-th positions of the page `index`."""
+        return self._words(self.value_cache, index, *self._value_place(word, dim))
+
+    def load_values(self, page: Any, word: Any, dim: Any) -> tirx.Expr:
+        """The same of a `page` of the cache, whether or not they are staged."""
+        line, first = self._value_place(word, dim)
+        return self.product.load_words(self.value_cache, [page, self.head, line], first)
+
+    def _value_place(self, word: Any, dim: Any) -> tuple[Any, Any]:
+        """The line of a page of values, and the word of that line."""
         if self.product.scaled:  # whose rows of words are cut into lines of sixteen
             lines = (int(self.value_cache.shape[-2]) - 1) // self.product.page_words
-            return self._words(self.value_cache, index, word * lines + dim // PAGE_SIZE, 0)
-        return self._words(self.value_cache, index, word, dim)
+            return word * lines + dim // PAGE_SIZE, 0
+        return word, dim
 
     def key_scales(self, index: Any) -> tirx.Expr:
         """The scales of the sixteen keys of the sequence's page `index`."""
-        return self.product.load_scales(self.key_cache, [self._page(index), self.head])
+        return self.product.load_scales(self.key_cache, [self.page(index), self.head])
 
     def stage_value_scales(self, first: Any, pages: Any, last: Any) -> None:
         """Keep the scales of the values of `pages` pages from `first` on, for all rows.
@@ -62,16 +71,16 @@ class Context:
         if self.value_scales is None:
             return
         with T.serial(0, pages) as p:
-            place = [T.bind(self._page(first + p)), self.head]
+            place = [T.bind(self.page(first + p)), self.head]
             scales = self.product.load_scales(self.value_cache, place)
             T.buffer_store(self.value_scales, scales, [vector(p * PAGE_SIZE)])
-            following = T.bind(self._page(T.min(first + p + BLOCK_PAGES, last)))
+            following = T.bind(self.page(T.min(first + p + BLOCK_PAGES, last)))
             for cache in (self.key_cache, self.value_cache):
                 prefetch(cache[following, self.head, int(cache.shape[-2]) - 1, 0], locality=2)
 
     def _words(self, cache: tirx.Buffer, index: Any, line: Any, word: Any) -> tirx.Expr:
         if self.stage is None:
-            return self.product.load_words(cache, [self._page(index), self.head, line], word)
+            return self.product.load_words(cache, [self.page(index), self.head, line], word)
         return self.stage[index % BLOCK_PAGES, self._stage_lanes(cache, line, word)]
 
     def stage_block(self, cache: tirx.Buffer, first: Any, pages: Any) -> None:
@@ -80,7 +89,7 @@ class Context:
             return
         lines, width = int(cache.shape[-2]), int(cache.shape[-1]) // self.product.word_values
         with T.serial(0, pages) as p:
-            page = T.bind(self._page(first + p))
+            page = T.bind(self.page(first + p))
             with T.serial(0, lines) as line, T.serial(0, width // PAGE_SIZE) as v:
                 word = v * PAGE_SIZE
                 words = self.product.load_words(cache, [page, self.head, line], word)
@@ -90,14 +99,29 @@ class Context:
         """Ask for the `line`-th cache line of the values of page `index`, soon needed, and of the
         keys of the page one block on, or of the `last` page.
         """
-        page, following = self._page(index), self._page(T.min(index + BLOCK_PAGES, last))
+        page, following = self.page(index), self.page(T.min(index + BLOCK_PAGES, last))
         values = PAGE_SIZE * self.product.word_values
         vectors = int(self.value_cache.shape[-1]) // values
         value = self.value_cache[page, self.head, line // vectors, line % vectors * values]
         for element in (value, self.key_cache[following, self.head, line, 0]):
             prefetch(element, locality=2)
 
-    def _page(self, index: Any) -> Any:
+    def prefetch_lines(self, cache: tirx.Buffer, first: Any, line: Any, count: int) -> None:
+        """Ask for `count` cache lines of the pages from `first` on, without scales, from `line` on.
+
+        A page of keys or of values has as many: a line holds sixteen words.
+        """
+        width = PAGE_SIZE * self.product.word_values
+        vectors = int(cache.shape[-1]) // width
+        page_lines = int(cache.shape[-2]) * vectors - (1 if self.product.scaled else 0)
+        with T.serial(0, count) as i:
+            at = T.bind(line + i)
+            page, within = T.bind(self.page(first + at // page_lines)), T.bind(at % page_lines)
+            place = (page, self.head, within // vectors, within % vectors * width)
+            prefetch(cache[place], locality=2)
+
+    def page(self, index: Any) -> Any:
+        """The page of the cache that is the sequence's page `index`."""
         # A large cache passes 2^31 elements.
         return T.cast(self.page_table[self.row, index], "int64")
 

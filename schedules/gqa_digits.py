@@ -86,24 +86,14 @@ class DigitProduct(Product):
 
     def store_left(self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer]) -> None:
         """See `Product`; values that meet values are not negative."""
-        words = int(left.buffer.shape[1]) // _DIGITS
         assert left.factor is not None
         largest = largest_magnitude((v[vector(0)] for v in values), positive=not left.keys)
         levels = SIGNED_LEVELS if left.keys else UNSIGNED_LEVELS
         inverse = register(inverse_scale(largest, levels))
         factor = largest[vector(0)] * splat(T.float32(1 / levels))
         T.buffer_store(left.factor, factor, [row, vector(0)])
-        integers = []
-        for value in values:
-            rounded = value[vector(0)] * inverse[vector(0)] + splat(T.float32(ROUNDING_MAGIC))
-            number = T.reinterpret(_INTEGERS, rounded) - splat(T.int32(ROUNDING_MAGIC_BITS))
-            integers.append(register(number, "int32"))
-        for first in range(0, len(values), _PACKED):
-            four = [v[vector(0)] for v in integers[first : first + _PACKED]]
-            four += [splat(T.int32(0))] * (_PACKED - len(four))
-            for digit, packed in enumerate(_digits_of(four, signed=left.keys)):
-                place = vector(digit * words + first // _PACKED * LANES)
-                T.buffer_store(left.buffer, packed, [row, place])
+        integers = [to_integer(value[vector(0)] * inverse[vector(0)]) for value in values]
+        store_digits(left, row, integers)
         if left.correction is not None:
             total = register(integers[0][vector(0)], "int32")
             for number in integers[1:]:
@@ -156,6 +146,24 @@ class DigitProduct(Product):
         high, low = (bank[r, j * _DIGITS + digit, vector(0)] for digit in range(_DIGITS))
         total = (high << splat(T.int32(8))) + low
         return T.cast(total, _FLOATS) * left.factor[row, vector(0)]
+
+
+def to_integer(value: tirx.Expr) -> tirx.Buffer:
+    """Round fp32 lanes to integers, half to even."""
+    rounded = value + splat(T.float32(ROUNDING_MAGIC))
+    number = T.reinterpret(_INTEGERS, rounded) - splat(T.int32(ROUNDING_MAGIC_BITS))
+    return register(number, "int32")
+
+
+def store_digits(left: LeftRows, row: Any, integers: Sequence[tirx.Buffer]) -> None:
+    """Store the digits of a row's first integers: words of the high ones, then of the low ones."""
+    words = int(left.buffer.shape[1]) // _DIGITS
+    for first in range(0, len(integers), _PACKED):
+        four = [v[vector(0)] for v in integers[first : first + _PACKED]]
+        four += [splat(T.int32(0))] * (_PACKED - len(four))
+        for digit, packed in enumerate(_digits_of(four, signed=left.keys)):
+            place = vector(digit * words + first // _PACKED * LANES)
+            T.buffer_store(left.buffer, packed, [row, place])
 
 
 def _digits_of(four: Sequence[tirx.Expr], *, signed: bool) -> tuple[tirx.Expr, tirx.Expr]:

@@ -13,6 +13,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.gqa_shape import SEGMENT, TileShape
+from schedules.opaque import opaque
 
 PARALLEL_WORK = 1 << 20
 """Multiply-adds from which waking the other threads pays: 10 us of one core, a launch takes 7."""
@@ -125,12 +126,12 @@ class Pieces:
                 passed = T.cast(self.start[tile] <= entry, "int32")
                 T.buffer_store(found, found[0] + passed, [0])
         tile = T.bind(found[0])
-        start, end = T.bind(self.start[tile]), T.bind(self.start[tile + 1])
-        first = T.bind(T.Select(self.divided, entry - start, 0))
+        start, end = opaque(self.start[tile]), opaque(self.start[tile + 1])
+        first = opaque(T.Select(self.divided, entry - start, 0))
         return Piece(
             tile=tile,
-            head=T.bind(index % self.kv_heads),
+            head=opaque(index % self.kv_heads),
             first=first,
-            last=T.bind(T.Select(self.divided, first + 1, end - start)),
-            segment=T.bind(start + first),
+            last=opaque(T.Select(self.divided, first + 1, end - start)),
+            segment=opaque(start + first),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schedules.isa import Isa
+from schedules.isa import Isa, amx
 from schedules.registers import largest_divisor
 from tvm_vacc.limits import PAGE_SIZE
 
@@ -20,6 +20,9 @@ in ascending order. So a long context can be divided among threads without chang
 
 TILE_ROWS = 64
 """Rows a tile of several tokens aims at: what they share is read once from the outer caches."""
+
+AMX_TILE_ROWS = 256
+"""The same in AMX, where what they share, copying a block of values, takes a larger part."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +74,25 @@ def tile_shape(group: int, head_dim: int, isa: Isa, accumulators: int = 1) -> Ti
         register_rows=rows,
         score_pages=largest_divisor(BLOCK_PAGES, vectors),
         value_vectors=largest_divisor(head_dim // PAGE_SIZE, vectors),
+    )
+
+
+def amx_shape(group: int, head_dim: int, planes: int) -> TileShape:
+    """Choose the shape of tiles in AMX: register tiles of 16 rows, each of one token.
+
+    Args:
+        group: query heads a KV head.
+        head_dim: a multiple of 16.
+        planes: tiles of A that a tile of rows takes.
+    """
+    columns = amx.MOST_SUMS // planes
+    token_rows = -(-group // amx.ROWS) * amx.ROWS
+    return TileShape(
+        tokens=max(1, AMX_TILE_ROWS // token_rows),
+        group=group,
+        token_rows=token_rows,
+        head_dim=head_dim,
+        register_rows=amx.ROWS,
+        score_pages=columns,
+        value_vectors=largest_divisor(head_dim // amx.COLUMNS, columns),
     )

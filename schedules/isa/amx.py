@@ -1,14 +1,16 @@
 """Intel AMX for TIR kernels: products of 16 x 64 byte tiles that stand in memory.
 
 TVM knows no tile registers, but their instructions name them by number and take addresses:
-`multiply_tiles` multiplies one or two tiles of rows by two tiles of columns over all of a chunk,
-its sums in registers meanwhile. Only for a target whose `Isa.tiles` is true, and between
+`multiply_tiles` multiplies a few tiles of rows by a few of columns over all of a chunk, its sums in
+registers meanwhile. Only for a target whose `Isa.tiles` is true, and between
 `begin_tiles` and `end_tiles` of the same thread.
 
 Of an operand A, a tile is 16 rows of 64 consecutive bytes; of B, 16 consecutive steps of four bytes
 for each of 16 columns; of the sums, 16 rows of 16 columns of 32 bits (Intel 64 and IA-32
 Architectures Software Developer's Manual, TDPBSUD, TDPBF16PS). Two by two tiles take one load a
-product, which hides behind it: 16 cycles a product, 8 a load from the first-level cache.
+product, which hides behind it: 16 cycles a product, 8 a load from the first-level cache. So do one
+by four, whose long side is best near: four sums, as a product takes 52 cycles until the next one
+of its sum may begin.
 
 Linux gives a process the registers when it asks (``arch_prctl``, Documentation/arch/x86/xstate.rst
 of the kernel), or the first tile instruction would kill it: `require_tiles` asks.
@@ -40,9 +42,10 @@ DENIED = (
     "or with -mattr=-amx-tile"
 )
 
-_SUMS = ((0, 1), (2, 3))
-_A, _B = (4, 5), (6, 7)
-"""Numbers of the tile registers."""
+MOST_SUMS = 4
+"""Tiles of sums that a product keeps in registers; the other four hold operands."""
+
+_REGISTERS = 8
 
 # Palette 1, first row 0, 14 reserved bytes; bytes a row (16 bits) and rows of each register.
 _CONFIG = (1, *[0] * 15, *[ROW_BYTES, 0] * 8, *[0] * 16, *[ROWS] * 8, *[0] * 8)
@@ -99,6 +102,7 @@ def end_tiles() -> None:
 def multiply_tiles(
     product: TileProduct,
     row_tiles: int,
+    column_tiles: int = 2,
     *,
     a: Callable[[int, Any], Any],
     a_stride: int,
@@ -109,11 +113,12 @@ def multiply_tiles(
     fresh: Any,
     meanwhile: Callable[[Any], None] = lambda _k: None,
 ) -> None:
-    """Emit ``sums = (fresh ? 0 : sums) + A B`` for ``16 * row_tiles`` rows and 32 columns.
+    """Emit ``sums = (fresh ? 0 : sums) + A B`` for a few tiles of rows and of columns.
 
     Args:
         product: of which dtypes.
-        row_tiles: 1 or 2.
+        row_tiles: times `column_tiles` at most `MOST_SUMS`.
+        column_tiles: the same.
         a: returns the first element of a tile of (tile of rows, tile along the steps).
         a_stride: bytes between rows.
         b: returns that of (tile of columns, tile along the steps).
@@ -123,29 +128,47 @@ def multiply_tiles(
         fresh: whether the sums hold nothing yet.
         meanwhile: emits what else happens in a step.
     """
-    places = [(row, column) for row in range(row_tiles) for column in range(2)]
+    places = [(row, column) for row in range(row_tiles) for column in range(column_tiles)]
+
+    def sums_of(row: int, column: int) -> int:
+        return row * column_tiles + column
 
     def move(operation: str) -> None:
         for row, column in places:
             address = T.address_of(sums(row, column))
-            call_tile(operation, _SUMS[row][column], address, T.int64(sums_stride))
+            call_tile(operation, sums_of(row, column), address, T.int64(sums_stride))
 
     with T.If(fresh):
         with T.Then():
             for row, column in places:
-                call_tile("tilezero", _SUMS[row][column])
+                call_tile("tilezero", sums_of(row, column))
         with T.Else():
             move("tileloadd64")
+    # The shorter side's tiles stay for a step, those of the other pass through what is left.
+    rows_stay = row_tiles <= column_tiles
+    stay = min(row_tiles, column_tiles)
+    passing = _REGISTERS - MOST_SUMS - stay
     with T.serial(0, length) as k:
-        # The second tile of B is loaded late, so that products begin early.
-        for column in range(2):
-            call_tile(
-                "tileloadd64", _B[column], T.address_of(b(column, k)), T.int64(product.b_stride)
-            )
-            for row in range(row_tiles):
-                if column == 0:
-                    call_tile("tileloadd64", _A[row], T.address_of(a(row, k)), T.int64(a_stride))
-                call_tile(product.instruction, _SUMS[row][column], _A[row], _B[column])
+
+        def load_a(register: int, row: int) -> None:
+            call_tile("tileloadd64", register, T.address_of(a(row, k)), T.int64(a_stride))
+
+        def load_b(register: int, column: int) -> None:
+            address = T.address_of(b(column, k))
+            call_tile("tileloadd64", register, address, T.int64(product.b_stride))
+
+        load_staying, load_passing = (load_a, load_b) if rows_stay else (load_b, load_a)
+        # A tile is loaded right before its first product, so that products begin early.
+        for i in range(max(row_tiles, column_tiles)):
+            passer = MOST_SUMS + stay + i % passing
+            load_passing(passer, i)
+            for j in range(stay):
+                stayer = MOST_SUMS + j
+                if i == 0:
+                    load_staying(stayer, j)
+                row, column = (j, i) if rows_stay else (i, j)
+                operands = (stayer, passer) if rows_stay else (passer, stayer)
+                call_tile(product.instruction, sums_of(row, column), *operands)
         meanwhile(k)
     move("tilestored64")
 
