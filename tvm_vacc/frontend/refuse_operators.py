@@ -8,9 +8,7 @@ from pathlib import Path
 import onnx
 
 from tvm_vacc.errors import OnnxError
-from tvm_vacc.frontend.training_mode import Constants, constants_of, may_drop
-
-_TRAINING = "Dropout in training mode"
+from tvm_vacc.frontend.refused_uses import Constants, Use, constants_of, refused_use
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -48,13 +46,23 @@ def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return needed[::-1]
 
 
+def _names_read(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors that something in `graph`, its subgraphs too, reads."""
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        read.update(node.input)
+        for subgraph in subgraphs(node):
+            read |= _names_read(subgraph)
+    return read
+
+
 def refuse_unsupported(
     graph: onnx.GraphProto,
     nodes: Iterable[onnx.NodeProto],
     supported: Collection[str],
     path: Path,
 ) -> None:
-    """Refuse operators that have no converter, and Dropout in training mode.
+    """Refuse operators that have no converter, and uses that the one there is gets wrong.
 
     Args:
         graph: whose constants say how a node runs.
@@ -66,14 +74,17 @@ def refuse_unsupported(
         OnnxError: names all of them at once, and the nodes.
     """
     missing: dict[str, list[str]] = {}
+    read = _names_read(graph)
 
     def visit(nodes: Iterable[onnx.NodeProto], constants: Constants) -> None:
         for node in nodes:
             kind = tagged_type(node)
-            drops = may_drop(node, constants, path.parent)
-            if drops or kind not in supported:
+            refused = kind
+            if kind in supported:
+                refused = refused_use(node, Use(constants, read, path.parent))
+            if refused:
                 label = node.name or f"output {', '.join(node.output)}"
-                missing.setdefault(_TRAINING if drops else kind, []).append(label)
+                missing.setdefault(refused, []).append(label)
             for subgraph in subgraphs(node):
                 visit(subgraph.node, {**constants, **constants_of(subgraph)})
 
