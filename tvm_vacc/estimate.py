@@ -127,7 +127,8 @@ def estimate(options: CompileOptions, linears: str = "") -> Estimate:
         kv_dtype = "int8" if how is not None and how.kv8 else options.relax_dtype
         kv_token = spec.layers * position_bytes(spec.kv_heads, spec.head_dim, kv_dtype)
         layers, hidden = spec.layers, spec.hidden
-    stored = Storage(options, linears or options.relax_dtype, codes.keys()).of(tensors)
+    groups = {name: matrix.group_size for name, matrix in codes.items()}
+    stored = Storage(options, linears or options.relax_dtype, groups).of(tensors)
     if layers:
         refuse_what_has_no_codes(tensors, stored)
     return Estimate(

@@ -6,8 +6,8 @@ the tensors that a checkpoint of a GLM has, and a test holds both against each o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from relay_passes.quantize_linears import SMALL, refusal
@@ -44,12 +44,12 @@ class Storage:
     Attributes:
         options: what the user asked for, with the scheme of stored codes where there are any.
         linears: what linears that are not quantised are stored as, as Relax spells it.
-        stored: names of the matrices whose codes the checkpoint holds.
+        stored: of the matrices whose codes the checkpoint holds, the inputs that share a scale.
     """
 
     options: CompileOptions
     linears: str
-    stored: Collection[str] = ()
+    stored: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, tensors: Mapping[str, TensorRef]) -> dict[str, StoredWeights]:
         """Return what `tensors` become, by their names; a tied head is there, too."""
@@ -76,7 +76,8 @@ class Storage:
             nbytes = numbers * NUMPY_DTYPES[dtype].itemsize
         else:
             stored_as, quantizer = scheme.name, self._quantizer(kind, name, how)
-            group_size = how.group_size if scheme.weight_bits == 4 else 0
+            shared = self.stored.get(name, how.group_size)
+            group_size = shared if scheme.weight_bits == 4 else 0
             nbytes = _bytes_of_codes(kind, scheme, rows, columns, group_size)
         return StoredWeights(
             kind, stored_as, quantizer, group_size, matrices=1, weights=rows * columns, bytes=nbytes
