@@ -238,5 +238,5 @@ def test_keys_near_the_end_of_fp16_are_a_warning(artefact: Path) -> None:
     first, *others = accuracy.layers
     near = dataclasses.replace(first.decode, key=40_000.0)
     layers = (*others, dataclasses.replace(first, decode=near))
-    with pytest.warns(VaccWarning, match=r"keys or values of layers 1 come within"):
+    with pytest.warns(VaccWarning, match=r"keys or values of layer 1 come within"):
         passport_step._warn_of_fp16(dataclasses.replace(accuracy, layers=layers), manifest)
