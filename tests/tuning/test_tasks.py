@@ -45,8 +45,8 @@ def test_linears_alike_are_one_task_among_the_bytes_of_all(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_language_model_takes_no_more_tokens_than_its_prompts_have(tmp_path: Path) -> None:
-    make_glm_checkpoint(tmp_path)
-    found = list_tasks(tmp_path, prefill=32, context=64)
+    checkpoint = make_glm_checkpoint(tmp_path / "glm")
+    found = list_tasks(checkpoint, prefill=32, context=64)
     kernels = [kernel for kernel in found.kernels if isinstance(kernel, LinearKernel)]
     assert kernels
     assert {kernel.tokens for kernel in kernels} == {(1, 8, 32)}
