@@ -20,7 +20,7 @@ from schedules.parallel import for_each_where
 from schedules.prefetch import prefetch
 from schedules.quantize_activations import LINE, QuantizedActivations
 from schedules.sums import Sums
-from schedules.tiles import IntegerTiles
+from schedules.tiles import IntegerTiles, sums_in_registers
 from schedules.vector_math import widen
 
 BLOCK = 32
@@ -153,7 +153,7 @@ class IntegerLinear(ABC):
     def _tile(self, sums: Sums, rows: Rows, steps: Steps) -> None:
         """Emit one tile, its channels in as many parts as the registers demand."""
         vectors = BLOCK // self.isa.lanes
-        while vectors * rows.count > self.isa.registers * 3 // 4:
+        while vectors * rows.count > sums_in_registers(self.isa):
             vectors //= 2
         width = vectors * self.isa.lanes
         with T.serial(0, BLOCK // width) as part:

@@ -162,6 +162,11 @@ _VALUES: Mapping[str, tuple[int, ...]] = {
 """What a choice may be, whatever the shape; `rows` depends on the products."""
 
 
+def sums_in_registers(isa: Isa) -> int:
+    """Return how many vectors of integer sums a tile may hold: the rest is for its operands."""
+    return isa.registers * 3 // 4
+
+
 def float_tiles(
     weight_dtype: str, in_features: int, isa: Isa, products: str
 ) -> FloatTiles | AmxTiles:
@@ -229,7 +234,7 @@ def _values(name: str, linear: Linear, isa: Isa) -> tuple[int, ...]:
     if name != "rows":
         return _VALUES[name]
     if linear.weights in SCHEMES:
-        return _INTEGER_ROWS
+        return tuple(rows for rows in _INTEGER_ROWS if rows <= sums_in_registers(isa))
     dots = products_in(linear.weights, linear.products, isa) == "bf16"
     return _DOT_ROWS if dots else _FMA_ROWS
 

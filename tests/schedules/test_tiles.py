@@ -152,6 +152,12 @@ def test_chunks_that_cut_alike_are_one_choice() -> None:
     assert long == (1 << 17, 1 << 14, 1 << 15, 1 << 16, 1 << 18, 1 << 19, 1 << 20)
 
 
+@pytest.mark.parametrize(("isa", "rows"), [(AVX512_VNNI, {12, 4, 6, 8, 16}), (AVX2, {12, 4, 6, 8})])
+def test_a_tile_has_no_more_rows_than_registers_hold(isa: Isa, rows: set[int]) -> None:
+    assert set(alternatives(W8A8, isa)["rows"]) == rows
+    assert set(alternatives(W4A16, isa)["rows"]) == rows
+
+
 @pytest.mark.parametrize("chosen", [{"rows": 5}, {"panel_rows": 64}, {"no": 1}])
 def test_what_no_kernel_has_is_refused(chosen: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="no kernel of linear w8a8 1499->353 has"):
