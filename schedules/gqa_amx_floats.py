@@ -14,7 +14,7 @@ from schedules.gqa_product import LeftRows
 from schedules.gqa_shape import TileShape
 from schedules.gqa_sums import LOWEST
 from schedules.isa import amx
-from schedules.registers import LANES, reduce_lanes, register, splat, vector, zeros
+from schedules.registers import LANES, reduce_registers, register, splat, vector, zeros
 from schedules.scratch import scratch
 from schedules.softmax_math import exp2, exp2_of_bits
 
@@ -63,10 +63,7 @@ class FloatAmxTile(AmxTile):
             if limit is not None:
                 score = T.Select(lanes < splat(limit), score, splat(T.float32(LOWEST)))
             scores.append(register(score))
-        best = register(scores[0][vector(0)])
-        for score in scores[1:]:
-            T.buffer_store(best, T.max(best[vector(0)], score[vector(0)]), [vector(0)])
-        best = reduce_lanes(best[vector(0)], T.max)
+        best = reduce_registers(scores, T.max)
         highest = register(sums.buffer[row, sums.highest])
         with T.If(best[0] > highest[0] + T.float32(RISE)), T.Then():
             rescale = register(exp2(highest[vector(0)] - best[vector(0)]))

@@ -13,7 +13,7 @@ from schedules.gqa_product import LeftRows
 from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape
 from schedules.gqa_sums import LOWEST, Sums
 from schedules.gqa_tile import Tile, TileSize, ceil_div
-from schedules.registers import reduce_lanes, register, splat, vector, zeros
+from schedules.registers import reduce_registers, register, splat, vector, zeros
 from schedules.softmax_math import exp2
 from tvm_vacc.limits import PAGE_SIZE
 
@@ -127,10 +127,7 @@ class VectorTile(Tile):
             lanes = vector(j * PAGE_SIZE)
             seen = T.Select(lanes < splat(limit), self.scores[row, lanes], lowest)
             scores.append(register(seen))
-        best = register(scores[0][vector(0)])
-        for score in scores[1:]:
-            T.buffer_store(best, T.max(best[vector(0)], score[vector(0)]), [vector(0)])
-        best = reduce_lanes(best[vector(0)], T.max)
+        best = reduce_registers(scores, T.max)
         sums = self.segment
         before = register(sums.buffer[row, sums.highest])
         highest = register(T.max(before[vector(0)], best[vector(0)]))

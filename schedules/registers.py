@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -68,6 +68,16 @@ def reduce_lanes(value: tirx.Expr, combine: Callable[[Any, Any], Any]) -> tirx.B
         T.buffer_store(buffer, combine(buffer[vector(0)], other), [vector(0)])
         width //= 2
     return buffer
+
+
+def reduce_registers(
+    registers: Sequence[tirx.Buffer], combine: Callable[[Any, Any], Any]
+) -> tirx.Buffer:
+    """Fold all lanes of some fp32 registers; all lanes of the result are the fold."""
+    folded = register(registers[0][vector(0)])
+    for other in registers[1:]:
+        T.buffer_store(folded, combine(folded[vector(0)], other[vector(0)]), [vector(0)])
+    return reduce_lanes(folded[vector(0)], combine)
 
 
 def fold_lanes(buffer: tirx.Buffer, combine: Callable[[Any, Any], Any]) -> tirx.Expr:
