@@ -12,6 +12,7 @@ import pytest
 
 from relay_passes.weight_plan import CODES, MadeTensor, PackedWeight, Quantized, Source
 from tests.frontend.glm_factory import make_glm_checkpoint
+from tests.steps.compile_options import small_options
 from tvm_vacc.cache.store import Cache
 from tvm_vacc.calibration.options import CalibrationOptions
 from tvm_vacc.calibration.process import run_calibration
@@ -44,18 +45,8 @@ def with_tokenizer(directory: Path, **config: Any) -> Path:
 
 
 def options_for(checkpoint: Path) -> CompileOptions:
-    return CompileOptions(
-        name="tiny",
-        checkpoint=checkpoint,
-        type="huggingface",
-        prefill=16,
-        context=32,
-        input_shapes={},
-        dtype="bf16",
-        tp=1,
-        merge_params=True,
-        workspace=checkpoint.parent,
-        workers=1,
+    return small_options(
+        checkpoint,
         texts=TextSource(nsamples=4, seqlen=24),
         quantization=Quantization("w8a16_gptq", W8A16, GPTQ, 0, head=W8A16, embedding=False),
     )

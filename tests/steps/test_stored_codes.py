@@ -21,6 +21,7 @@ from relay_passes.weight_plan import (
 )
 from tests.frontend.one_line import one_line_error
 from tests.relay_passes.fused_glm import FusedGlm, tiny_spec
+from tests.steps.compile_options import small_options
 from tvm_vacc.config import CompileOptions
 from tvm_vacc.errors import CheckpointError, ConfigError
 from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
@@ -38,20 +39,7 @@ def options(kind: str | None = None, head: bool = False) -> CompileOptions:
         quantizer = "gptq" if "gptq" in kind else "round_to_nearest"
         scheme = SCHEMES[kind.removesuffix("_gptq")]
         wanted = Quantization(kind, scheme, quantizer, 64, W8A16 if head else None, embedding=True)
-    return CompileOptions(
-        name="a",
-        checkpoint=Path("glm"),
-        type="huggingface",
-        prefill=16,
-        context=16,
-        input_shapes={},
-        dtype="bf16",
-        tp=1,
-        merge_params=True,
-        workspace=Path(),
-        workers=1,
-        quantization=wanted,
-    )
+    return small_options(Path("glm"), quantization=wanted)
 
 
 def stored(bits: int, file: Path = Path("a")) -> dict[str, StoredCodes]:
