@@ -22,6 +22,16 @@ def tagged_type(node: onnx.NodeProto) -> str:
     return str(node.op_type) if is_tagged else f"{node.domain}::{node.op_type}"
 
 
+def _names_read(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors that something in `graph`, its subgraphs too, reads."""
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        read.update(node.input)
+        for subgraph in subgraphs(node):
+            read |= _names_read(subgraph)
+    return read
+
+
 def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Return the nodes of `graph` that outputs depend on and that depend on inputs.
 
@@ -40,20 +50,9 @@ def needed_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         if subgraphs(node) or not read.isdisjoint(node.output):
             read.update(node.input)
             for subgraph in subgraphs(node):
-                read.update(name for inner in subgraph.node for name in inner.input)
-                read.update(value.name for value in subgraph.output)
+                read |= _names_read(subgraph)
             needed.append(node)
     return needed[::-1]
-
-
-def _names_read(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that something in `graph`, its subgraphs too, reads."""
-    read = {value.name for value in graph.output}
-    for node in graph.node:
-        read.update(node.input)
-        for subgraph in subgraphs(node):
-            read |= _names_read(subgraph)
-    return read
 
 
 def refuse_unsupported(
