@@ -40,6 +40,7 @@ from tvm_vacc.ops import (
     packed_quantized_linear,
     quantized_linear,
     rms_norm,
+    widen,
 )
 from tvm_vacc.ops.quantized_linear import CODES_ARGUMENTS, split_arguments
 from tvm_vacc.quantize.scheme import SCHEMES
@@ -50,8 +51,9 @@ class PackWeights:
     """Turn `linear` into `packed_linear`, `quantized_linear` into `packed_quantized_linear`.
 
     Weights of linears get the layout that their kernels name, embedding tables stay row-major;
-    those that are not quantised are stored as `dtype`. Biases and norm weights, which cost
-    nothing, are stored as fp32. Matches count the linears of both kinds.
+    those that are not quantised are stored as `dtype`, what `widen` reads as its argument. Biases
+    and norm weights, which cost nothing, are stored as fp32. Matches count the linears of both
+    kinds.
 
     Attributes:
         dtype: ``float16``, ``bfloat16`` or ``float32``: what embedding tables are stored as.
@@ -113,6 +115,9 @@ class _Packer(PyExprMutator):
         if call.op == rms_norm.op:
             weight = self._plain(call.args[1], "float32")
             return relax.Call(call.op, [call.args[0], weight], call.attrs)
+        if call.op == widen.op:
+            weight = self._plain(call.args[0], str(call.args[0].ty.dtype))
+            return relax.Call(call.op, [weight], call.attrs)
         return call
 
     def keep(self, param: relax.Var) -> None:

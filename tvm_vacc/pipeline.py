@@ -25,6 +25,7 @@ from relay_passes.fuse_linear import FuseLinear
 from relay_passes.fuse_rms_norm import FuseRmsNorm
 from relay_passes.fuse_rope import FuseRope
 from relay_passes.fuse_swiglu import FuseSwiglu
+from relay_passes.narrow_convolutions import NarrowConvolutions
 from relay_passes.pack_weights import PackWeights
 from relay_passes.quantize_embedding import QuantizeEmbedding
 from relay_passes.quantize_linears import QuantizeLinears, StoredMatrix
@@ -175,6 +176,7 @@ def graph_pipeline(
         Step(FuseSwiglu(), optional=True),
         Step(FuseDequantize(), optional=True),
         Step(FuseLinear(), optional=True),
+        Step(NarrowConvolutions(dtype), optional=True),
         *quantize,
         Step(PackWeights(dtype, products, linears)),
         Step(BundleParams(), _ONCE),

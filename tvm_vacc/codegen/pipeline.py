@@ -7,7 +7,8 @@ from tvm import relax
 from tvm.s_tir import dlight
 from tvm.s_tir.meta_schedule.database import Database
 
-import tvm_vacc.ops  # noqa: F401  registers the operators and their legalisations
+from tvm_vacc.codegen.gemv import Gemv
+from tvm_vacc.ops.widen import legalize_widen, widen
 
 
 def build_passes() -> tvm.transform.Pass:
@@ -59,8 +60,9 @@ def fuse_passes() -> tvm.transform.Pass:
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),
-            relax.transform.AnnotateTIROpPattern(),
             relax.transform.FoldConstant(),
+            relax.transform.LegalizeOps({widen.name: legalize_widen}),
+            relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
         ],
@@ -70,4 +72,4 @@ def fuse_passes() -> tvm.transform.Pass:
 
 def schedule_passes() -> tvm.transform.Pass:
     """Return the pass that schedules the kernels of stock operators that nothing has scheduled."""
-    return dlight.ApplyDefaultSchedule(dlight.cpu.GEMV(), dlight.cpu.Reduction())
+    return dlight.ApplyDefaultSchedule(Gemv(), dlight.cpu.Reduction())

@@ -14,6 +14,7 @@ from tvm_vacc.ops.rms_norm import rms_norm
 from tvm_vacc.ops.rope import rope
 from tvm_vacc.ops.sample import sample
 from tvm_vacc.ops.swiglu import swiglu
+from tvm_vacc.ops.widen import widen
 
 __all__ = [
     "dequantize",
@@ -30,4 +31,5 @@ __all__ = [
     "rope",
     "sample",
     "swiglu",
+    "widen",
 ]

@@ -42,19 +42,20 @@ def register_op(
     *,
     describe: str,
     infer_type: InferType,
-    legalize: Legalize,
+    legalize: Legalize | None,
     reference: Callable[..., Any],
 ) -> VaccOp:
     """Register ``relax.tvm_vacc.<short_name>`` and return it.
 
-    All our operators are pure for Relax: the in-place ones return what they have written, and
+    Without `legalize`, a pass of the pipeline has to see to it. All our operators are pure for Relax: the in-place ones return what they have written, and
     their readers consume that result.
     """
     name = f"relax.tvm_vacc.{short_name}"
     _ir_ffi.RegisterOp(name, describe)
     op = ir.Op.get(name)
     op.set_attr("FInferType", lambda call, _builder: infer_type(call))
-    op.set_attr("FLegalize", legalize)
+    if legalize is not None:
+        op.set_attr("FLegalize", legalize)
     op.set_attr("FPurity", True)
     return VaccOp(name, op, reference)
 

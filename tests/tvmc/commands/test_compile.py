@@ -150,6 +150,7 @@ def test_command_lines_of_the_former_tvmc_parse(
     )
     assert code == 0, err
     assert "Note: --executor graph: Relax's virtual machine takes its place" in err
+    assert "--disabled-pass narrow_convolutions leaves them in fp32" in err
     assert calls[0]["dtype"] == "fp16"
     assert json.loads(calls[0]["target"]) == {"tag": "tvm_vacc", "mcpu": "haswell"}
 
@@ -164,7 +165,8 @@ def test_command_lines_of_the_former_tvmc_parse(
         (["--runtime-crt-system-lib", "1"], "take -f mlf"),
         (["--workspace-pools", "sram"], "memory is planned in one pool"),
         (["--desired-layout", "NHWC"], "graphs keep the layout of the model"),
-        (["--mixed-precision", "--mixed-precision-ops", "nn.conv2d"], "such operators run in fp32"),
+        (["--mixed-precision", "--mixed-precision-ops", "nn.lstm"], "such operators run in fp32"),
+        (["--mixed-precision", "--mixed-precision-ops", "nn.conv2d"], "name nn.dense as well"),
         (["--mixed-precision", "--mixed-precision-acc-type", "float16"], "sums are fp32 always"),
         (["--mixed-precision", "--dtype", "bf16"], "give one of them"),
         (["--mixed-precision-calculation-type", "float16"], "--mixed-precision is missing"),

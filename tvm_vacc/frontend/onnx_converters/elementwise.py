@@ -63,7 +63,10 @@ class Pow(stock.Pow):
 
 
 class BitShift(OnnxOpConverter):
-    """Shifts by the width or more leave nothing but the sign; stock TVM leaves them undefined."""
+    """Shifts by the width or more leave nothing but the sign; stock TVM leaves them undefined.
+
+    A negative count is such a shift: it is the large number that the same bits are without a sign.
+    """
 
     @classmethod
     def _impl_v11(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
@@ -72,11 +75,12 @@ class BitShift(OnnxOpConverter):
         to_left = attr["direction"] in (b"LEFT", "LEFT")
         width = int(str(dtype).rpartition("int")[2])
         last = relax.const(width - 1, dtype)
-        shift = relax.op.left_shift if to_left else relax.op.right_shift
-        shifted = bb.emit(shift(x, bb.emit(relax.op.minimum(count, last))))
-        beyond = bb.emit(relax.op.greater(count, last))
+        inside = bb.emit(relax.op.clip(count, 0, width - 1))
         is_signed = not str(dtype).startswith("uint")
-        left = shifted if is_signed and not to_left else relax.const(0, dtype)
+        shift = relax.op.left_shift if to_left else relax.op.right_shift
+        shifted = bb.emit(shift(x, inside))
+        beyond = bb.emit(relax.op.not_equal(count, inside))
+        left = bb.emit(shift(x, last)) if is_signed and not to_left else relax.const(0, dtype)
         return relax.op.where(beyond, left, shifted)
 
 
@@ -86,6 +90,8 @@ class BitCast(OnnxOpConverter):
     @classmethod
     def _impl_v26(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         dtype = stock.get_type(attr["to"])
+        if "bool" in (dtype, inputs[0].ty.dtype):  # a byte in memory, a bit to LLVM
+            return relax.op.astype(inputs[0], dtype)
 
         def reinterpret(x: te.Tensor) -> te.Tensor:
             return te.compute(x.shape, lambda *at: tirx.reinterpret(dtype, x(*at)), name="bits")
@@ -113,17 +119,27 @@ class EyeLike(OnnxOpConverter):
 
 
 class Mod(OnnxOpConverter):
-    """The sign follows the divisor, or with `fmod` the dividend."""
+    """The sign follows the divisor, or with `fmod` the dividend, as in Python and C."""
 
     @classmethod
     def _impl_v10(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         x, y = inputs[0], inputs[1]
-        if not attr.get("fmod", 0):
-            return relax.op.floor_mod(x, y)
-        if "float" not in str(x.ty.dtype):
-            return relax.op.mod(x, y)
+        truncated = bool(attr.get("fmod", 0))
+        dtype = str(x.ty.dtype)
+        if "float" not in dtype:
+            return relax.op.mod(x, y) if truncated else relax.op.floor_mod(x, y)
         # An infinite divisor leaves the dividend; its quotient of zero times infinity would not.
         rest = bb.emit(relax.op.mod(x, y))
         is_infinite = bb.emit(relax.op.isinf(y))
         is_finite = bb.emit(relax.op.logical_not(bb.emit(relax.op.isinf(x))))
-        return relax.op.where(bb.emit(relax.op.logical_and(is_infinite, is_finite)), x, rest)
+        untouched = bb.emit(relax.op.logical_and(is_infinite, is_finite))
+        rest = bb.emit(relax.op.where(untouched, x, rest))
+        if truncated:
+            return rest
+        # Not TVM's floor_mod: it rounds the quotient, of which a large one leaves no digit right.
+        zero = relax.const(0.0, dtype)
+        is_below = bb.emit(relax.op.less(y, zero))
+        is_other = bb.emit(relax.op.logical_xor(bb.emit(relax.op.less(rest, zero)), is_below))
+        moved = bb.emit(relax.op.where(is_other, bb.emit(relax.op.add(rest, y)), rest))
+        signed_zero = bb.emit(relax.op.where(is_below, relax.const(-0.0, dtype), zero))
+        return relax.op.where(bb.emit(relax.op.equal(rest, zero)), signed_zero, moved)

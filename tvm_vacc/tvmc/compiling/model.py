@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 option = section("Model")
 
 _PRODUCTS = {"nn.dense", "nn.matmul", "nn.batch_matmul", "matmul", "linear"}
+_CONVOLUTIONS = {
+    f"nn.conv{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_transpose")
+}
 _CALCULATED = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 _MAPPING = re.compile(r"\s*(?P<name>[^\s\[\]]+?)\s*:\s*\[(?P<dims>[^\[\]]*)\]\s*,?")
 
@@ -52,12 +55,13 @@ _OPTIONS = (
     option(
         "--mixed-precision",
         is_flag=True,
-        help="Products in 16 bits, sums and all else in fp32: the same as --dtype fp16.",
+        help="Weights of products and convolutions in 16 bits, sums and all else in fp32: the same "
+        "as --dtype fp16.",
     ),
     option(
         "--mixed-precision-calculation-type",
         type=click.Choice([*_CALCULATED]),
-        help="Other products for --mixed-precision.  [default: float16]",
+        help="Other weights for --mixed-precision.  [default: float16]",
     ),
     option("--mixed-precision-ops", multiple=True, takes_words=True, hidden=True),
     option("--mixed-precision-acc-type", hidden=True),
@@ -151,12 +155,7 @@ def _dtype(given: dict[str, Any]) -> str | None:
                 "--mixed-precision-* says how, --mixed-precision is missing", "give it too"
             )
         return dtype
-    for name in operators:
-        if name.removeprefix("relax.") not in _PRODUCTS:
-            raise ConfigError(
-                f"--mixed-precision-ops {name}: only products of matrices run in 16 bits",
-                "leave it out: such operators run in fp32",
-            )
+    _check_operators({name.removeprefix("relax.") for name in operators})
     if sums not in (None, "float32"):
         raise ConfigError(
             f"--mixed-precision-acc-type {sums}: sums are fp32 always", "leave the option out"
@@ -167,3 +166,24 @@ def _dtype(given: dict[str, Any]) -> str | None:
             f"--dtype {dtype} and --mixed-precision, which is --dtype {wanted}", "give one of them"
         )
     return wanted
+
+
+def _check_operators(named: set[str]) -> None:
+    """Hold the operators that are to be in 16 bits against those that will be."""
+    if unknown := sorted(named - _PRODUCTS - _CONVOLUTIONS):
+        raise ConfigError(
+            f"--mixed-precision-ops {unknown[0]}: only products of matrices and convolutions have "
+            "weights in 16 bits",
+            "leave it out: such operators run in fp32",
+        )
+    if named and not named & _PRODUCTS:
+        raise ConfigError(
+            f"--mixed-precision-ops {min(named)}: products of matrices have weights in 16 bits too",
+            "name nn.dense as well, or leave the option out",
+        )
+    if named and not named & _CONVOLUTIONS:
+        click.echo(
+            "Note: --mixed-precision-ops: weights of convolutions are stored in 16 bits too; "
+            "--disabled-pass narrow_convolutions leaves them in fp32",
+            err=True,
+        )
