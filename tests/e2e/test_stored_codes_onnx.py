@@ -155,3 +155,26 @@ def test_matmul_nbits(
     want = answers(path, x)
     bound = 1e-6 if kept is None else 1e-3
     assert np.abs(graph.run({"x": x})["y"] - want).max() < bound * np.abs(want).max()
+
+
+@pytest.mark.parametrize("zero_points", [False, True])
+def test_matmul_nbits_of_reordered_inputs_stays_dequantised(
+    zero_points: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "codes": rng.integers(0, 256, (OUT, 4, 16)).astype(np.uint8),
+        "scale": rng.uniform(0.01, 0.1, OUT * 4).astype(np.float32),
+        "order": rng.permutation(np.repeat(np.arange(4, dtype=np.int32), 32)),
+    }
+    if zero_points:
+        weights["zero"] = rng.uniform(0, 15, (OUT, 4)).astype(np.float32)
+    names = ["x", "codes", "scale", "zero" if zero_points else "", "order"]
+    sizes = {"K": 128, "N": OUT, "bits": 4, "block_size": 32}
+    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", **sizes)
+    path = save(tmp_path / "m.onnx", [node], weights, (128, OUT))
+    graph = compiled(path)
+    assert storage(graph) == []
+    x = rng.standard_normal((5, 128), dtype=np.float32)
+    want = answers(path, x)
+    assert np.abs(graph.run({"x": x})["y"] - want).max() < 1e-6 * np.abs(want).max()

@@ -168,7 +168,7 @@ def grouped(past: list[int], seq: int, packed: bool, rotary: bool) -> dict[str, 
 def gqa_node(inputs: dict[str, np.ndarray], **attributes: object) -> onnx.NodeProto:
     order = (
         *("query", "key", "value", "past_key", "past_value", "last", "total", "cos", "sin"),
-        *("positions", "scores"),
+        *("positions", "scores", "sink"),
     )
     names = [name if name in inputs else "" for name in order]
     while not names[-1]:
@@ -198,6 +198,19 @@ def test_group_query_attention_of_a_decode_step(
 ) -> None:
     inputs = grouped([7, 7], 1, packed=False, rotary=True)
     assert_equals_onnx_runtime(tmp_path / "m.onnx", gqa_node(inputs, **attributes), inputs)
+
+
+@pytest.mark.parametrize("smooth", [0, 1])
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize(("past", "seq"), [(7, 1), (0, SEQ)])
+def test_group_query_attention_with_a_sink(
+    tmp_path: Path, smooth: int, sink: bool, past: int, seq: int
+) -> None:
+    inputs = grouped([past, past], seq, packed=False, rotary=True)
+    if sink:
+        inputs["sink"] = 2 * normal(HEADS)
+    node = gqa_node(inputs, smooth_softmax=smooth, local_window_size=3)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
 
 
 def test_group_query_attention_with_positions_and_a_bias(tmp_path: Path) -> None:
@@ -233,9 +246,57 @@ def test_group_query_attention_of_rows_with_different_pasts(tmp_path: Path) -> N
             np.testing.assert_allclose(cache[row, :, used], present[row, :, used], atol=1e-5)
 
 
+def reordered(bits: int, block: int, zeros: str) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
+    """Return a MatMulNBits whose inputs choose their blocks themselves, and its inputs."""
+    in_features, out_features = 90, 5
+    blocks = -(-in_features // block)
+    inputs = {
+        "x": normal(3, in_features),
+        "codes": RNG.integers(0, 256, (out_features, blocks, block * bits // 8), np.uint8),
+        "scale": normal(out_features * blocks),
+    }
+    if zeros == "floats":
+        inputs["zero"] = normal(out_features, blocks)
+    elif zeros:
+        size = out_features * -(-blocks * bits // 8)
+        inputs["zero"] = RNG.integers(0, 256, size, np.uint8)
+    inputs["order"] = RNG.integers(0, blocks, blocks * block).astype(np.int32)
+    names = ["x", "codes", "scale", "zero" if zeros else "", "order"]
+    attributes = {"K": in_features, "N": out_features, "bits": bits, "block_size": block}
+    return microsoft("MatMulNBits", names, ["y"], **attributes), inputs
+
+
+@pytest.mark.parametrize("zeros", ["", "floats"])
+def test_matmul_nbits_of_reordered_inputs(tmp_path: Path, zeros: str) -> None:
+    node, inputs = reordered(4, 32, zeros)
+    assert_equals_onnx_runtime(tmp_path / "m.onnx", node, inputs)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("zeros", ["", "codes"])
+def test_matmul_nbits_of_reordered_inputs_by_its_description(
+    tmp_path: Path, bits: int, zeros: str
+) -> None:
+    """ONNX Runtime's CPU kernel overlooks zero points of codes here, and knows but 4 bits."""
+    node, inputs = reordered(bits, 16, zeros)
+    rows, columns = len(inputs["codes"]), inputs["x"].shape[1]
+
+    def numbers(packed: np.ndarray) -> np.ndarray:
+        parts = [packed >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+        return np.stack(parts, -1).reshape(rows, -1).astype(np.float32)
+
+    order = inputs["order"][:columns]
+    zero = numbers(inputs["zero"])[:, order] if zeros else 1 << (bits - 1)
+    scale = inputs["scale"].reshape(rows, -1)[:, order]
+    weight = (numbers(inputs["codes"])[:, :columns] - zero) * scale
+    path = write(tmp_path / "m.onnx", node, inputs)
+    [got] = run_main(import_onnx(path).module, inputs)
+    np.testing.assert_allclose(got, inputs["x"] @ weight.T, rtol=1e-4, atol=1e-2)
+
+
 def test_what_is_not_supported_is_one_line(tmp_path: Path) -> None:
     inputs = {"x": normal(2, 3), "skip": normal(2, 3), "gamma": normal(3)}
     node = microsoft("SkipSimplifiedLayerNormalization", list(inputs), ["y", "mean"])
     path = write(tmp_path / "m.onnx", node, inputs)
-    with pytest.raises(OnnxError, match="mean or inv_std_var"):
+    with pytest.raises(OnnxError, match=r"whose mean or inv_std_var is read \(nodes node\)"):
         import_onnx(path)

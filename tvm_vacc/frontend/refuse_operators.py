@@ -80,7 +80,7 @@ def refuse_unsupported(
             kind = tagged_type(node)
             refused = kind
             if kind in supported:
-                refused = refused_use(node, Use(constants, read, path.parent))
+                refused = refused_use(kind, node, Use(constants, read, path.parent))
             if refused:
                 label = node.name or f"output {', '.join(node.output)}"
                 missing.setdefault(refused, []).append(label)

@@ -43,11 +43,16 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return made | {tensor.name: tensor for tensor in graph.initializer}
 
 
-def refused_use(node: onnx.NodeProto, use: Use) -> str:
-    """Return what `node` does that cannot be compiled, with its operator type; or nothing."""
-    rules = _RULES.get(node.op_type, ()) if node.domain in ("", "ai.onnx") else ()
-    found = [name for name, applies in rules if applies(node, use)]
-    return f"{node.op_type} {found[0]}".strip() if found else ""
+def refused_use(kind: str, node: onnx.NodeProto, use: Use) -> str:
+    """Return what `node` does that cannot be compiled, with its operator type; or nothing.
+
+    Args:
+        kind: the operator type, that of a foreign domain with its domain before it.
+        node: of that type.
+        use: where it stands.
+    """
+    found = [name for name, applies in _RULES.get(kind, ()) if applies(node, use)]
+    return f"{kind} {found[0]}".strip() if found else ""
 
 
 def _drops(node: onnx.NodeProto, use: Use) -> bool:
@@ -62,8 +67,18 @@ def _drops(node: onnx.NodeProto, use: Use) -> bool:
     return not is_off(node.input[2]) and not is_off(node.input[1])
 
 
-def _reads_second_output(node: onnx.NodeProto, use: Use) -> bool:
-    return len(node.output) > 1 and node.output[1] in use.read
+def _output_read(*positions: int) -> Callable[[onnx.NodeProto, Use], bool]:
+    def applies(node: onnx.NodeProto, use: Use) -> bool:
+        return any(p < len(node.output) and node.output[p] in use.read for p in positions)
+
+    return applies
+
+
+def _input_given(*positions: int) -> Callable[[onnx.NodeProto, Use], bool]:
+    def applies(node: onnx.NodeProto, _use: Use) -> bool:
+        return any(p < len(node.input) and node.input[p] for p in positions)
+
+    return applies
 
 
 def _has_computed_size(node: onnx.NodeProto, use: Use) -> bool:
@@ -72,6 +87,16 @@ def _has_computed_size(node: onnx.NodeProto, use: Use) -> bool:
 
 def _always(_node: onnx.NodeProto, _use: Use) -> bool:
     return True
+
+
+def _with_other(name: str, *values: object) -> Callable[[onnx.NodeProto, Use], bool]:
+    """Tell nodes whose attribute `name` is given, and none of `values`."""
+
+    def applies(node: onnx.NodeProto, _use: Use) -> bool:
+        given = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+        return any(value not in values for value in given)
+
+    return applies
 
 
 def _with(name: str, *values: object) -> Callable[[onnx.NodeProto, Use], bool]:
@@ -84,17 +109,37 @@ def _with(name: str, *values: object) -> Callable[[onnx.NodeProto, Use], bool]:
     return applies
 
 
+_MICROSOFT = "com.microsoft::"
 _WINDOW = (("of a computed length", _has_computed_size),)
+_INVERSE_DEVIATION = (("whose inv_std_var is read", _output_read(1)),)
 
 _RULES: dict[str, tuple[tuple[str, Callable[[onnx.NodeProto, Use], bool]], ...]] = {
     "BatchNormalization": (("in training mode", _with("training_mode", 1)),),
     "BlackmanWindow": _WINDOW,
     "ConvTranspose": (("with output_shape", _with("output_shape")),),
-    "Dropout": (("in training mode", _drops), ("whose mask is read", _reads_second_output)),
+    "Dropout": (("in training mode", _drops), ("whose mask is read", _output_read(1))),
     "HammingWindow": _WINDOW,
     "HannWindow": _WINDOW,
     # TVM's returns a padded tensor and a count.
     "NonMaxSuppression": (("", _always),),
     "RoiAlign": (("of mode max", _with("mode", b"max")),),
+    "SimplifiedLayerNormalization": _INVERSE_DEVIATION,
     "SpaceToDepth": (("of mode CRD", _with("mode", b"CRD")),),
+    f"{_MICROSOFT}GroupQueryAttention": (
+        ("with a quantised cache", _input_given(12, 13)),
+        ("whose scores are read", _output_read(3)),
+    ),
+    f"{_MICROSOFT}MatMulNBits": (("of other than 2, 4 or 8 bits", _with_other("bits", 2, 4, 8)),),
+    f"{_MICROSOFT}MultiHeadAttention": (
+        ("with a buffer shared by past and present", _input_given(8, 9)),
+        ("whose scores are read", _output_read(3)),
+    ),
+    f"{_MICROSOFT}RotaryEmbedding": (
+        ("with scale", _with_other("scale", 1.0)),
+        ("of packed batches", _with_other("is_packed_batching", 0)),
+    ),
+    f"{_MICROSOFT}SimplifiedLayerNormalization": _INVERSE_DEVIATION,
+    f"{_MICROSOFT}SkipSimplifiedLayerNormalization": (
+        ("whose mean or inv_std_var is read", _output_read(1, 2)),
+    ),
 }

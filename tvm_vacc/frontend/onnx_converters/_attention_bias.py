@@ -32,9 +32,13 @@ def attend(
     biases: list[relax.Expr],
     scale: float,
     softcap: float = 0.0,
+    sink_H: relax.Expr | None = None,
 ) -> relax.Expr:
-    """Return ``softmax(query key^T * scale + biases) value``, ``[batch, heads, seq, head_dim]``."""
-    stages = score(bb, query, key, biases, scale, softcap)
+    """Return ``softmax(query key^T * scale + biases) value``, ``[batch, heads, seq, head_dim]``.
+
+    See `score` for the arguments.
+    """
+    stages = score(bb, query, key, biases, scale, softcap, sink_H=sink_H)
     return weigh(bb, stages.weights, value, query)
 
 
@@ -47,6 +51,7 @@ def score(
     softcap: float,
     *,
     blind_rows: bool = False,
+    sink_H: relax.Expr | None = None,
 ) -> Stages:
     """Return the scores of all queries; 16-bit values are multiplied and added up in fp32.
 
@@ -57,6 +62,7 @@ def score(
         scale: of the scores.
         softcap: what they stay within; 0 for no limit.
         blind_rows: a query that may see no key gets weights of zero.
+        sink_H: the score ``[heads]`` of one more key, which takes its weight and gives no value.
     """
     work = work_dtype(query)
     groups = int(query.ty.shape[1]) // int(key.ty.shape[1])
@@ -71,7 +77,10 @@ def score(
     biased = capped
     for bias in biases:
         biased = bb.emit(relax.op.add(biased, cast(bb, bias, work)))
-    weights = bb.emit(relax.op.nn.softmax(biased, axis=-1))
+    if sink_H is None:
+        weights = bb.emit(relax.op.nn.softmax(biased, axis=-1))
+    else:
+        weights = _softmax_with_sink(bb, biased, cast(bb, sink_H, work))
     if blind_rows and biases:
         weights = _without_blind_rows(bb, weights, biases, work)
     return Stages(scaled, capped, biased, weights)
@@ -173,6 +182,15 @@ def as_number(bb: _Bb, dim: Any) -> relax.Expr:
 
 def _per_batch(bb: _Bb, lengths_B: relax.Expr) -> relax.Expr:
     return bb.emit(relax.op.expand_dims(cast(bb, lengths_B, "int64"), [1, 2, 3]))
+
+
+def _softmax_with_sink(bb: _Bb, scores: relax.Expr, sink_H: relax.Expr) -> relax.Expr:
+    batch, heads, seq, total = scores.ty.shape
+    sink = bb.emit(relax.op.reshape(sink_H, [1, heads, 1, 1]))
+    column = bb.emit(relax.op.broadcast_to(sink, [batch, heads, seq, 1]))
+    wide = bb.emit(relax.op.concat([scores, column], axis=3))
+    weights = bb.emit(relax.op.nn.softmax(wide, axis=-1))
+    return bb.emit(relax.op.strided_slice(weights, [3], [0], [total], assume_inbound=True))
 
 
 def _without_blind_rows(

@@ -9,6 +9,7 @@ import math
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+import numpy as np
 from tvm import relax, te, tirx
 from tvm.relax.frontend.onnx.onnx_frontend import OnnxOpConverter
 
@@ -17,7 +18,7 @@ from tvm_vacc.frontend.onnx_converters._heads import merge_heads, split_heads
 from tvm_vacc.frontend.onnx_converters.rotary_embedding import rotate
 
 _Bb: TypeAlias = relax.BlockBuilder
-_INPUTS = 11
+_INPUTS = 12
 
 
 class GroupQueryAttention(OnnxOpConverter):
@@ -26,23 +27,18 @@ class GroupQueryAttention(OnnxOpConverter):
     Or all three side by side in query. Further: past_key and past_value
     ``[batch, kv_heads, past, dim]``, seqlens_k ``[batch]`` int32 (keys of the row, less one),
     total_sequence_length, cos_cache and sin_cache ``[positions, rotary_dim/2]``, position_ids
-    ``[batch, seq]``, attention_bias ``[batch or 1, heads or 1, seq, total]``. Rows of a batch
-    may have pasts of different lengths: their new keys follow their own. Returns output and the
-    presents ``[batch, kv_heads, past + seq, dim]``.
-
-    Raises:
-        NotImplementedError: inputs after attention_bias, a quantised cache, or smooth softmax are
-            used.
+    ``[batch, seq]``, attention_bias ``[batch or 1, heads or 1, seq, total]``, head_sink
+    ``[heads]``: one more key's score, which smooth_softmax has be 0. Rows of a batch may have pasts
+    of different lengths: their new keys follow their own. Returns output and the presents
+    ``[batch, kv_heads, past + seq, dim]``.
     """
 
     @classmethod
     def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
-        query, key, value, past_key, past_value, last_B, _, cos, sin, position_BS, scores_bias = (
+        query, key, value, past_key, past_value, last_B, _, cos, sin, *further = (
             inputs[i] for i in range(_INPUTS)
         )
-        further = any(value is not None for value in list(inputs)[_INPUTS:])
-        if further or attr.get("smooth_softmax", 0) or attr["tvm_custom"]["num_outputs"] > 3:
-            raise NotImplementedError("GroupQueryAttention with inputs after attention_bias")
+        position_BS, scores_bias, sink_H = further
         heads, kv_heads = int(attr["num_heads"]), int(attr["kv_num_heads"])
         if key is None:
             query, key, value = _unpacked(bb, query, heads, kv_heads)
@@ -85,7 +81,10 @@ class GroupQueryAttention(OnnxOpConverter):
             biases.append(scores_bias)
         scale = float(attr.get("scale", 0.0)) or 1.0 / math.sqrt(int(head_dim))
         softcap = float(attr.get("softcap", 0.0))
-        output = merge_heads(bb, attend(bb, query, key, value, biases, scale, softcap))
+        if sink_H is None and attr.get("smooth_softmax", 0):
+            sink_H = relax.const(np.zeros(heads), dtype)
+        attended = attend(bb, query, key, value, biases, scale, softcap, sink_H)
+        output = merge_heads(bb, attended)
         return relax.Tuple([output, key, value][: max(1, attr["tvm_custom"]["num_outputs"])])
 
 

@@ -28,8 +28,7 @@ class MultiHeadAttention(OnnxOpConverter):
     ``[batch, heads, past, dim]``. Returns output, present_key, present_value.
 
     Raises:
-        NotImplementedError: a padding mask of offsets, or buffers shared between past and present
-            are used.
+        NotImplementedError: a padding mask of offsets, or a bias and cached keys as input, are used.
     """
 
     @classmethod
@@ -38,8 +37,6 @@ class MultiHeadAttention(OnnxOpConverter):
             inputs[i] for i in range(8)
         )
         heads = int(attr["num_heads"])
-        if any(inputs[i] is not None for i in range(8, 10)):
-            raise NotImplementedError("MultiHeadAttention with shared buffers")
         if key is None:
             query, key, value = _unpacked(bb, query, 3)
         elif value is None:

@@ -33,15 +33,12 @@ class MicrosoftRotaryEmbedding(OnnxOpConverter):
     ``[positions, rotary_dim/2]``. Source: ONNX Runtime, docs/ContribOperators.md.
 
     Raises:
-        NotImplementedError: `scale` or `is_packed_batching` is used, or heads of a flat X are not
-            told though only a part of each is rotated.
+        NotImplementedError: heads of a flat X are not told though only a part of each is rotated.
     """
 
     @classmethod
     def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         x, position_ids, cos, sin = inputs[0], inputs[1], inputs[2], inputs[3]
-        if float(attr.get("scale", 1.0)) != 1.0 or int(attr.get("is_packed_batching", 0)):
-            raise NotImplementedError("RotaryEmbedding with scale or packed batches")
         flat = len(x.ty.shape) == 3
         if flat and not int(attr.get("num_heads", 0)):
             if int(attr.get("rotary_embedding_dim", 0)):

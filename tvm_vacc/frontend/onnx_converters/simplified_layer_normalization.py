@@ -17,32 +17,28 @@ class SimplifiedLayerNormalization(OnnxOpConverter):
     """Inputs: X ``[..., hidden]``, scale ``[hidden]``.
 
     Raises:
-        NotImplementedError: another axis than the last one, or the second output, is asked for.
+        NotImplementedError: another axis than the last one is asked for.
     """
 
     @classmethod
     def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         x, scale = inputs[0], inputs[1]
         last = int(attr.get("axis", -1)) in (-1, len(x.ty.shape) - 1)
-        if not last or attr["tvm_custom"]["num_outputs"] > 1:
-            raise NotImplementedError("SimplifiedLayerNormalization with inv_std_var or an axis")
-        return _normalized(bb, x, scale, attr)
+        if not last:
+            raise NotImplementedError("SimplifiedLayerNormalization with an axis")
+        return relax.Tuple([_normalized(bb, x, scale, attr)] * attr["tvm_custom"]["num_outputs"])
 
 
 class SkipSimplifiedLayerNormalization(OnnxOpConverter):
     """Inputs: X, skip ``[..., hidden]``, gamma ``[hidden]``, optional bias ``[hidden]``.
 
-    The fourth output is the sum that is normalised.
-
-    Raises:
-        NotImplementedError: the outputs mean or inv_std_var are asked for.
+    The fourth output is the sum that is normalised; the two before it are refused where they are
+    read.
     """
 
     @classmethod
     def _impl_v1(cls, bb: _Bb, inputs: Any, attr: dict[str, Any], params: Any) -> relax.Expr:
         x, skip, gamma, bias = (inputs[i] for i in range(4))
-        if any(attr["tvm_custom"]["outputs"][1:3]):
-            raise NotImplementedError("SkipSimplifiedLayerNormalization with mean or inv_std_var")
         total = bb.emit(relax.op.add(x, skip))
         if bias is not None:
             total = bb.emit(relax.op.add(total, bias))
