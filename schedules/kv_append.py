@@ -107,8 +107,8 @@ def _append_codes(
 
     key_row = row(key)
     emit_hadamard(key_row)
-    _store_codes(key_row, key_cache, [page, head], offset, int8_key_place)
-    _store_codes(row(value), value_cache, [page, head], offset, int8_value_place)
+    _store_codes(key_row, key_cache, [page, head], offset, int8_key_place, whole_words=True)
+    _store_codes(row(value), value_cache, [page, head], offset, int8_value_place, whole_words=False)
 
 
 def _store_codes(
@@ -117,8 +117,13 @@ def _store_codes(
     page: list[Any],
     offset: Any,
     place_of: Callable[[int, Any, Any], CodePlace],
+    *,
+    whole_words: bool,
 ) -> None:
-    """Quantise a row of one head and write its codes and its scale."""
+    """Quantise a row of one head and write its codes and its scale.
+
+    Keys are `whole_words` of the cache, which are written at once; codes of values are apart.
+    """
     head_dim = len(row) * LANES
     amax = largest_magnitude(value[vector(0)] for value in row)
     inverse = register(inverse_scale(amax, INT8_LEVELS))
@@ -127,9 +132,12 @@ def _store_codes(
         rounded = value[vector(0)] * inverse[vector(0)] + splat(T.float32(ROUNDING_MAGIC))
         code = T.cast(T.reinterpret(f"int32x{LANES}", rounded), f"int8x{LANES}")
         T.buffer_store(codes, code, [vector(i * LANES)])
-    with T.serial(0, head_dim) as d:
-        place = place_of(head_dim, d, offset)
-        T.buffer_store(cache, codes[d], [*page, place.line, place.byte])
+    step = WORD_VALUES["int8"] if whole_words else 1
+    with T.serial(0, head_dim // step) as i:
+        place = place_of(head_dim, i * step, offset)
+        stored = codes[T.ramp(i * step, 1, step)] if whole_words else codes[i]
+        byte = T.ramp(place.byte, 1, step) if whole_words else place.byte
+        T.buffer_store(cache, stored, [*page, place.line, byte])
     scale = T.bind(amax[0] / T.float32(INT8_LEVELS))
     scale_bytes = T.ramp(offset * 4, 1, 4)
     T.buffer_store(cache, T.reinterpret("int8x4", scale), [*page, head_dim // 4, scale_bytes])
