@@ -20,7 +20,7 @@ from tvm.tirx.script import builder as T
 from schedules.gqa_amx_values import TILE_WORDS, StagedValues
 from schedules.gqa_arguments import TileArguments
 from schedules.gqa_product import LeftRows
-from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape
+from schedules.gqa_shape import BLOCK, BLOCK_PAGES, SEGMENT, TileShape
 from schedules.gqa_sums import Sums
 from schedules.gqa_tile import Tile, TileSize, ceil_div
 from schedules.isa import amx
@@ -86,27 +86,41 @@ class AmxTile(Tile):
         """Emit what comes before the softmax of rows that see `limit` positions of the block."""
 
     @abstractmethod
-    def _softmax(self, row: Any, place: Any, pages: int, limit: Any) -> None:
+    def _softmax(self, row: Any, place: Any, pages: int, limit: Any, fresh: Any) -> None:
         """Turn a row's scores of `pages` pages, of which it sees `limit` positions, into weights.
 
-        They are at `place`; a `limit` of None is all of them.
+        They are at `place`; a `limit` of None is all of them. Where `fresh` is one, the segment
+        has no sums yet.
         """
 
     @abstractmethod
-    def _multiply_values(self, row0: Any, row_tiles: int, steps: Any, ahead: Any) -> None:
+    def _multiply_values(
+        self, row0: Any, row_tiles: int, steps: Any, ahead: Any, fresh: Any
+    ) -> None:
         """Add the first `steps` tiles of values times the weights of rows from `row0` on.
 
-        `ahead` as in `_multiply_keys`.
+        `ahead` as in `_multiply_keys`, `fresh` as in `_softmax`.
         """
 
     def emit(self, *args: Any) -> None:
         """See `Tile`."""
         amx.begin_tiles()
+        self._ask_for(args[1])
         super().emit(*args)
         amx.end_tiles()
 
+    def _begin_segment(self) -> None:
+        """See `Tile`; the first block of a segment overwrites its sums."""
+
+    def _ask_for(self, segment: Any) -> None:
+        """Have the first pages of the first segment fetched while queries are made ready."""
+        first = T.bind(segment * (SEGMENT // amx.COLUMNS))
+        there = T.min(self._last_page + 1 - first, FEW_PAGES)
+        self.args.context.prefetch_pages(first, opaque(there))
+
     def _block(self, start: Any) -> None:
         context, most = self.args.context, self.rows_at_once() // amx.ROWS
+        fresh = opaque(T.cast(start % SEGMENT == 0, "int32"))
         first = opaque(start // amx.COLUMNS)
         pages = opaque(ceil_div(self._limit(self.size.rows - 1, start), amx.COLUMNS))
         context.stage_block(context.key_cache, first, pages)
@@ -122,14 +136,17 @@ class AmxTile(Tile):
             all_whole = tirx.all(count == most, self._limit(row0, start) == BLOCK)
             with T.If(opaque(T.cast(all_whole, "int32")) == 1):
                 with T.Then():
-                    self._whole_rows(row0, first)
+                    self._whole_rows(row0, first, fresh)
                 with T.Else(), T.serial(0, count) as index:
                     row = T.bind((row_tile + count - 1 - index) * amx.ROWS)
                     limit = opaque(self._limit(row, start))
-                    with T.If(limit > 0), T.Then():
-                        self._few_rows(row, first, limit, kept)
+                    with T.If(limit > 0):
+                        with T.Then():
+                            self._few_rows(row, first, limit, kept, fresh)
+                        with T.Else(), T.If(fresh == 1), T.Then(), T.serial(0, amx.ROWS) as r:
+                            self.segment.clear(row + r)
 
-    def _whole_rows(self, row0: Any, first: Any) -> None:
+    def _whole_rows(self, row0: Any, first: Any, fresh: Any) -> None:
         """Emit the block for all the rows at once, which see all of it."""
         row_tiles = self.rows_at_once() // amx.ROWS
         with T.serial(0, BLOCK_PAGES) as page:
@@ -138,10 +155,12 @@ class AmxTile(Tile):
         with T.serial(0, row_tiles) as row_tile:
             offset = T.bind(row_tile * amx.ROWS)
             with T.serial(0, self._used_rows(row0 + offset)) as row:
-                self._softmax(row0 + offset + row, offset + row, BLOCK_PAGES, None)
-        self._multiply_values(row0, row_tiles, BLOCK // self._tile_positions, None)
+                self._softmax(row0 + offset + row, offset + row, BLOCK_PAGES, None, fresh)
+        self._multiply_values(row0, row_tiles, BLOCK // self._tile_positions, None, fresh)
 
-    def _few_rows(self, row0: Any, first: Any, limit: Any, kept: tirx.Buffer) -> None:
+    def _few_rows(
+        self, row0: Any, first: Any, limit: Any, kept: tirx.Buffer, fresh: Any
+    ) -> None:
         """Emit the block for one tile of rows, which see `limit` positions of it.
 
         Meanwhile the next block is asked for, where all of it is there.
@@ -161,17 +180,17 @@ class AmxTile(Tile):
         with T.serial(0, self._used_rows(row0)) as row:  # noqa: SIM117
             with T.If(limit == BLOCK):
                 with T.Then():
-                    self._softmax(row0 + row, row, BLOCK_PAGES, None)
+                    self._softmax(row0 + row, row, BLOCK_PAGES, None, fresh)
                 with T.Else(), T.If(limit > FEW_PAGES * amx.COLUMNS):
                     with T.Then():
-                        self._softmax(row0 + row, row, BLOCK_PAGES, limit)
+                        self._softmax(row0 + row, row, BLOCK_PAGES, limit, fresh)
                     with T.Else():
-                        self._softmax(row0 + row, row, FEW_PAGES, limit)
+                        self._softmax(row0 + row, row, FEW_PAGES, limit, fresh)
         if not self.args.context.product.scaled:  # a code is a number, whose weight may be zero
             with T.serial(limit, kept[0]) as position:
                 self.values.clear(position)
             T.buffer_store(kept, T.min(limit, kept[0]), [0])
-        self._multiply_values(row0, 1, opaque(ceil_div(limit, self._tile_positions)), ahead)
+        self._multiply_values(row0, 1, opaque(ceil_div(limit, self._tile_positions)), ahead, fresh)
 
     @property
     def _tile_positions(self) -> int:
@@ -228,7 +247,7 @@ class AmxTile(Tile):
         )
 
     def _add_values(
-        self, row_tiles: int, steps: Any, sums: tirx.Buffer, row0: Any, ahead: Any, *, fresh: bool
+        self, row_tiles: int, steps: Any, sums: tirx.Buffer, row0: Any, ahead: Any, *, fresh: Any
     ) -> None:
         """``sums = (fresh ? 0 : sums) + weights . values``, planes side by side."""
         planes, head_dim = self.planes, self.shape.head_dim
@@ -262,7 +281,7 @@ class AmxTile(Tile):
                 ],
                 sums_stride=4 * int(sums.shape[1]),
                 length=steps,
-                fresh=tirx.const(fresh, "bool"),
+                fresh=fresh,
                 meanwhile=nothing if ahead is None else fetch,
             )
 

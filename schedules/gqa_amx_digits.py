@@ -7,6 +7,7 @@ bytes. Sums are exact, and turned to fp32 once a block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ class DigitAmxTile(AmxTile):
             levels = scale[vector(0)] * inverse[vector(0)]
             T.buffer_store(self.weight_levels, levels, [vector(j * LANES)])
 
-    def _softmax(self, row: Any, place: Any, pages: int, limit: Any) -> None:
+    def _softmax(self, row: Any, place: Any, pages: int, limit: Any, fresh: Any) -> None:
         sums = self.segment
         assert self.query.factor is not None
         factor = register(self.query.factor[row, vector(0)])
@@ -119,13 +120,14 @@ class DigitAmxTile(AmxTile):
             if limit is not None:
                 score = T.Select(lanes < splat(limit), score, splat(T.float32(LOWEST)))
             scores.append(register(score))
-        best = reduce_registers(scores, T.max)
-        before = register(sums.buffer[row, sums.highest])
-        highest = register(T.max(before[vector(0)], best[vector(0)]))
+        highest, total = reduce_registers(scores, T.max), register(zeros())
+        with T.If(fresh == 0), T.Then():
+            before = register(sums.buffer[row, sums.highest])
+            T.buffer_store(highest, T.max(before[vector(0)], highest[vector(0)]), [vector(0)])
+            rescale = register(exp2(before[vector(0)] - highest[vector(0)]))
+            T.buffer_store(self.rescale, rescale[vector(0)], [place, vector(0)])
+            T.buffer_store(total, sums.buffer[row, sums.total] * rescale[vector(0)], [vector(0)])
         T.buffer_store(sums.buffer, highest[vector(0)], [row, sums.highest])
-        rescale = register(exp2(before[vector(0)] - highest[vector(0)]))
-        T.buffer_store(self.rescale, rescale[vector(0)], [place, vector(0)])
-        total = register(sums.buffer[row, sums.total] * rescale[vector(0)])
         integers = []
         for j, score in enumerate(scores):
             lanes = vector(j * LANES)
@@ -138,17 +140,28 @@ class DigitAmxTile(AmxTile):
         T.buffer_store(sums.buffer, total[vector(0)], [row, sums.total])
         store_digits(self.weights, place, integers)
 
-    def _multiply_values(self, row0: Any, row_tiles: int, steps: Any, ahead: Any) -> None:
-        self._add_values(row_tiles, steps, self.products, 0, ahead, fresh=True)
-        sums, head_dim = self.segment.buffer, self.shape.head_dim
-        with T.serial(0, row_tiles * amx.ROWS) as row:
-            factor = register(self.value_factor[vector(0)])
-            rescale = register(self.rescale[row, vector(0)])
+    def _multiply_values(
+        self, row0: Any, row_tiles: int, steps: Any, ahead: Any, fresh: Any
+    ) -> None:
+        products, head_dim = self.products, self.shape.head_dim
+        anew = tirx.const(True, "bool")
+        self._add_values(row_tiles, steps, products, 0, ahead, fresh=anew)
+        sums = self.segment.buffer
+        factor = register(self.value_factor[vector(0)])
+
+        def add(row: Any, old: Callable[[Any], Any] | None) -> None:
             with T.serial(0, head_dim // LANES) as v:
                 lanes = vector(v * LANES)
-                added = self._joined(self.products, row, head_dim, lanes) * factor[vector(0)]
-                old = sums[row0 + row, lanes] * rescale[vector(0)]
-                T.buffer_store(sums, old + added, [row0 + row, lanes])
+                added = self._joined(products, row, head_dim, lanes) * factor[vector(0)]
+                added = added if old is None else old(lanes) + added
+                T.buffer_store(sums, added, [row0 + row, lanes])
+
+        with T.serial(0, row_tiles * amx.ROWS) as row, T.If(fresh == 1):
+            with T.Then():
+                add(row, None)
+            with T.Else():
+                rescale = register(self.rescale[row, vector(0)])
+                add(row, lambda lanes: sums[row0 + row, lanes] * rescale[vector(0)])
 
     @staticmethod
     def _joined(digits: tirx.Buffer, row: Any, width: int, lanes: Any) -> tirx.Expr:

@@ -54,7 +54,7 @@ class FloatAmxTile(AmxTile):
     def _left_rows(cls, rows: int, values: int, *, keys: bool) -> LeftRows:
         return LeftRows(scratch((rows, values // 2), "int32"), keys)
 
-    def _softmax(self, row: Any, place: Any, pages: int, limit: Any) -> None:
+    def _softmax(self, row: Any, place: Any, pages: int, limit: Any, fresh: Any) -> None:
         product, sums = self.args.context.product, self.segment
         scores = []
         for j in range(pages):
@@ -64,7 +64,9 @@ class FloatAmxTile(AmxTile):
                 score = T.Select(lanes < splat(limit), score, splat(T.float32(LOWEST)))
             scores.append(register(score))
         best = reduce_registers(scores, T.max)
-        highest = register(sums.buffer[row, sums.highest])
+        highest, total = register(best[vector(0)]), register(zeros())
+        with T.If(fresh == 0), T.Then():
+            T.buffer_store(highest, sums.buffer[row, sums.highest], [vector(0)])
         with T.If(best[0] > highest[0] + T.float32(RISE)), T.Then():
             rescale = register(exp2(highest[vector(0)] - best[vector(0)]))
             with T.serial(0, self.shape.head_dim // LANES + 1) as v:
@@ -73,7 +75,9 @@ class FloatAmxTile(AmxTile):
                     sums.buffer, sums.buffer[row, lanes] * rescale[vector(0)], [row, lanes]
                 )
             T.buffer_store(highest, best[vector(0)], [vector(0)])
-            T.buffer_store(sums.buffer, best[vector(0)], [row, sums.highest])
+        with T.If(fresh == 0), T.Then():
+            T.buffer_store(total, sums.buffer[row, sums.total], [vector(0)])
+        T.buffer_store(sums.buffer, highest[vector(0)], [row, sums.highest])
         weights = []
         for j, score in enumerate(scores):
             weight = exp2_of_bits(score[vector(0)] - highest[vector(0)], WEIGHT_BITS)
@@ -81,9 +85,10 @@ class FloatAmxTile(AmxTile):
                 weight = T.Select(vector(j * LANES) < splat(limit), weight, zeros())
             weights.append(register(weight))
         product.store_left(self.weights, place, weights)
-        total = register(sums.buffer[row, sums.total])
         product.add_weights(total, weights, LeftRows(self.weights.buffer, False), place)
         T.buffer_store(sums.buffer, total[vector(0)], [row, sums.total])
 
-    def _multiply_values(self, row0: Any, row_tiles: int, steps: Any, ahead: Any) -> None:
-        self._add_values(row_tiles, steps, self.segment.buffer, row0, ahead, fresh=False)
+    def _multiply_values(
+        self, row0: Any, row_tiles: int, steps: Any, ahead: Any, fresh: Any
+    ) -> None:
+        self._add_values(row_tiles, steps, self.segment.buffer, row0, ahead, fresh=fresh == 1)

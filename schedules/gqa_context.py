@@ -10,6 +10,7 @@ from tvm.tirx.script import builder as T
 
 from schedules.gqa_product import Product
 from schedules.gqa_shape import BLOCK_PAGES
+from schedules.kv_cache import LINE_BYTES
 from schedules.prefetch import prefetch
 from schedules.registers import vector
 from tvm_vacc.limits import PAGE_SIZE
@@ -119,6 +120,18 @@ class Context:
             page, within = T.bind(self.page(first + at // page_lines)), T.bind(at % page_lines)
             place = (page, self.head, within // vectors, within % vectors * width)
             prefetch(cache[place], locality=2)
+
+    def prefetch_pages(self, first: Any, pages: Any) -> None:
+        """Ask for all of `pages` pages of keys and of values from `first` on, scales included."""
+        value_bytes = 4 // self.product.word_values
+        with T.serial(0, pages) as p:
+            page = T.bind(self.page(first + p))
+            for cache in (self.key_cache, self.value_cache):
+                lines = int(cache.shape[2]) * int(cache.shape[3]) * value_bytes // LINE_BYTES
+                shape = (*cache.shape[:2], lines, LINE_BYTES)
+                in_lines = T.decl_buffer(shape, "uint8", data=cache.data)
+                with T.serial(0, lines) as line:
+                    prefetch(in_lines[page, self.head, line, 0], locality=2)
 
     def page(self, index: Any) -> Any:
         """The page of the cache that is the sequence's page `index`."""

@@ -84,14 +84,16 @@ class DigitProduct(Product):
             T.alloc_buffer((rows,), "int32") if keys else None,
         )
 
-    def store_left(self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer]) -> None:
+    def store_left(
+        self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer], factor: float = 1.0
+    ) -> None:
         """See `Product`; values that meet values are not negative."""
         assert left.factor is not None
         largest = largest_magnitude((v[vector(0)] for v in values), positive=not left.keys)
         levels = SIGNED_LEVELS if left.keys else UNSIGNED_LEVELS
         inverse = register(inverse_scale(largest, levels))
-        factor = largest[vector(0)] * splat(T.float32(1 / levels))
-        T.buffer_store(left.factor, factor, [row, vector(0)])
+        of_integers = largest[vector(0)] * splat(T.float32(factor / levels))
+        T.buffer_store(left.factor, of_integers, [row, vector(0)])
         integers = [to_integer(value[vector(0)] * inverse[vector(0)]) for value in values]
         store_digits(left, row, integers)
         if left.correction is not None:

@@ -60,17 +60,21 @@ class FloatProduct(Product):
             return LeftRows(T.alloc_buffer((rows, words), "int32"), keys)
         return LeftRows(T.alloc_buffer((rows, values), "float32"), keys)
 
-    def store_left(self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer]) -> None:
+    def store_left(
+        self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer], factor: float = 1.0
+    ) -> None:
         """See `Product`."""
         vectors = [value[vector(0)] for value in values]
+        if factor != 1:
+            vectors = [value * splat(T.float32(factor)) for value in vectors]
         if self.dots:
             for v in range(0, len(vectors), 2):
                 low, high = vectors[v], vectors[v + 1] if v + 1 < len(vectors) else zeros()
                 words = vector(v // 2 * LANES)
                 T.buffer_store(left.buffer, round_two_to_bf16(low, high), [row, words])
             return
-        for v, value in enumerate(vectors):
-            T.buffer_store(left.buffer, value, [row, vector(v * LANES)])
+        for v, stored in enumerate(vectors):
+            T.buffer_store(left.buffer, stored, [row, vector(v * LANES)])
 
     def add_weights(
         self, total: tirx.Buffer, weights: Sequence[tirx.Buffer], left: LeftRows, row: Any

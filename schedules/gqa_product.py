@@ -88,8 +88,10 @@ class Product(ABC):
         """Allocate rows of `values` values that meet `keys`, or values; see `store_left`."""
 
     @abstractmethod
-    def store_left(self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer]) -> None:
-        """Store the vectors of a row."""
+    def store_left(
+        self, left: LeftRows, row: Any, values: Sequence[tirx.Buffer], factor: float = 1.0
+    ) -> None:
+        """Store the vectors of a row, times `factor`."""
 
     def add_weights(
         self, total: tirx.Buffer, weights: Sequence[tirx.Buffer], left: LeftRows, row: Any

@@ -89,12 +89,16 @@ class Tile(ABC):
             self._load_query(row, scale)
         with T.serial(first, last) as segment:
             base = T.bind(segment * SEGMENT)
-            with T.serial(0, self._padded_rows) as row:
-                self.segment.clear(row)
+            self._begin_segment()
             positions = T.min(self.args.seen(self.size.last_token) - base, SEGMENT)
             with T.serial(0, opaque(ceil_div(positions, BLOCK))) as block:
                 self._block(opaque(base + block * BLOCK))
             finish(segment)
+
+    def _begin_segment(self) -> None:
+        """Make `segment` the sums over no position."""
+        with T.serial(0, self._padded_rows) as row:
+            self.segment.clear(row)
 
     @abstractmethod
     def _block(self, start: Any) -> None:
@@ -123,12 +127,12 @@ class Tile(ABC):
         product, head_dim = self.args.context.product, self.shape.head_dim
         factor = scale * math.log2(math.e) / (transform_size(head_dim) if product.scaled else 1)
         values = [
-            register(self.args.query[token, head, vector(d)] * splat(T.float32(factor)))
+            register(self.args.query[token, head, vector(d)])
             for d in range(0, head_dim, PAGE_SIZE)
         ]
         if product.scaled:
             emit_hadamard(values)
-        product.store_left(self.query, row, values)
+        product.store_left(self.query, row, values, factor)
 
 
 def ceil_div(number: Any, divisor: int) -> Any:
