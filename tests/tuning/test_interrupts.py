@@ -5,12 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tvm_vacc.tuning.interrupts import interrupt_held
 
 ALIVE = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Python's own handler: a background job inherits "ignore"."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press(done: list[str]) -> None:
