@@ -16,7 +16,7 @@ class Gemv(dlight.cpu.GEMV):
 
     def apply(
         self, func: tirx.PrimFunc, target: Target, tunable: bool
-    ) -> None | s_tir.Schedule | list[s_tir.Schedule]:
+    ) -> s_tir.Schedule | list[s_tir.Schedule] | None:
         """Return the schedule of `func`, or nothing where the rule has none."""
         try:
             return super().apply(func, target, tunable)

@@ -47,8 +47,8 @@ def register_op(
 ) -> VaccOp:
     """Register ``relax.tvm_vacc.<short_name>`` and return it.
 
-    Without `legalize`, a pass of the pipeline has to see to it. All our operators are pure for Relax: the in-place ones return what they have written, and
-    their readers consume that result.
+    Without `legalize`, a pass of the pipeline has to see to it. All our operators are pure for
+    Relax: the in-place ones return what they have written, and their readers consume that result.
     """
     name = f"relax.tvm_vacc.{short_name}"
     _ir_ffi.RegisterOp(name, describe)

@@ -28,6 +28,7 @@ from tvm_vacc.frontend.onnx_converters.elementwise import (
 from tvm_vacc.frontend.onnx_converters.expand import Expand
 from tvm_vacc.frontend.onnx_converters.gather import Gather
 from tvm_vacc.frontend.onnx_converters.group_query_attention import GroupQueryAttention
+from tvm_vacc.frontend.onnx_converters.integer_conv import ConvInteger, QLinearConv
 from tvm_vacc.frontend.onnx_converters.layer_normalization import LayerNormalization
 from tvm_vacc.frontend.onnx_converters.lp_normalization import LpNormalization
 from tvm_vacc.frontend.onnx_converters.matmul import MatMul
@@ -35,6 +36,8 @@ from tvm_vacc.frontend.onnx_converters.matmul_integer import MatMulInteger
 from tvm_vacc.frontend.onnx_converters.matmul_nbits import MatMulNBits
 from tvm_vacc.frontend.onnx_converters.multi_head_attention import MultiHeadAttention
 from tvm_vacc.frontend.onnx_converters.narrow_cast import NarrowCast
+from tvm_vacc.frontend.onnx_converters.one_hot import OneHot
+from tvm_vacc.frontend.onnx_converters.pad import Pad
 from tvm_vacc.frontend.onnx_converters.qgemm import QGemm
 from tvm_vacc.frontend.onnx_converters.qlinear_elementwise import QLinearAdd, QLinearMul
 from tvm_vacc.frontend.onnx_converters.qlinear_matmul import QLinearMatMul
@@ -56,9 +59,12 @@ from tvm_vacc.frontend.onnx_converters.simplified_layer_normalization import (
 )
 from tvm_vacc.frontend.onnx_converters.slice import Slice
 from tvm_vacc.frontend.onnx_converters.softmax import Softmax
+from tvm_vacc.frontend.onnx_converters.split import Split
 from tvm_vacc.frontend.onnx_converters.split_to_sequence import SplitToSequence
 from tvm_vacc.frontend.onnx_converters.swish import Swish
 from tvm_vacc.frontend.onnx_converters.tensor_scatter import TensorScatter
+from tvm_vacc.frontend.onnx_converters.top_k import TopK
+from tvm_vacc.frontend.onnx_converters.trilu import Trilu
 from tvm_vacc.frontend.onnx_narrow_types import NARROW_CAST
 
 _OURS: tuple[type[OnnxOpConverter], ...] = (
@@ -67,6 +73,7 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     BitShift,
     Constant,
     ConstantOfShape,
+    ConvInteger,
     CumProd,
     CumSum,
     DequantizeLinear,
@@ -80,10 +87,13 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     LpNormalization,
     MatMul,
     MatMulInteger,
+    Mod,
+    OneHot,
+    Pad,
+    Pow,
+    QLinearConv,
     QLinearMatMul,
     QuantizeLinear,
-    Mod,
-    Pow,
     Range,
     Reshape,
     Resize,
@@ -95,9 +105,12 @@ _OURS: tuple[type[OnnxOpConverter], ...] = (
     Size,
     Slice,
     Softmax,
+    Split,
     SplitToSequence,
     Swish,
     TensorScatter,
+    TopK,
+    Trilu,
     Upsample,
     *reduction_converters(),
 )

@@ -28,7 +28,7 @@ class MultiHeadAttention(OnnxOpConverter):
     ``[batch, heads, past, dim]``. Returns output, present_key, present_value.
 
     Raises:
-        NotImplementedError: a padding mask of offsets, or a bias and cached keys as input, are used.
+        NotImplementedError: a padding mask of offsets is used, or a bias with cached keys as input.
     """
 
     @classmethod

@@ -9,6 +9,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 from tvm.sym import Analyzer
 
+from tvm_vacc.frontend.onnx_converters._run_time_shape import is_computed
 from tvm_vacc.frontend.onnx_converters.slice_computed import slice_computed
 
 _OPEN_END = 2**31 - 1
@@ -27,7 +28,7 @@ class Slice(stock.Slice):
     ) -> relax.Expr:
         data = inputs[0]
         bounds = [inputs[index] for index in range(1, 5)]
-        if isinstance(data.ty, relax.TensorType) and any(map(_is_computed, bounds)):
+        if isinstance(data.ty, relax.TensorType) and any(map(is_computed, bounds)):
             return slice_computed(bb, data, *bounds)
         starts, ends = _values(inputs[1]), _values(inputs[2])
         if starts is None or ends is None:
@@ -51,10 +52,6 @@ class Slice(stock.Slice):
         return relax.op.strided_slice(data, *bounds, assume_inbound=not known)
 
     _impl_v10 = _impl_v13  # the same, which stock TVM has no converter of
-
-
-def _is_computed(bound: Any) -> bool:
-    return isinstance(bound, relax.Var) and isinstance(bound.ty, relax.TensorType)
 
 
 def _values(value: relax.Expr) -> list[Any] | None:

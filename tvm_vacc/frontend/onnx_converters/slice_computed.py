@@ -7,7 +7,12 @@ from typing import TypeAlias
 import numpy as np
 from tvm import relax, te, tirx
 
-from tvm_vacc.frontend.onnx_converters._run_time_shape import as_tensor, dims_of, known_length
+from tvm_vacc.frontend.onnx_converters._run_time_shape import (
+    as_tensor,
+    dims_of,
+    known_length,
+    spread,
+)
 
 _Bb: TypeAlias = relax.BlockBuilder
 
@@ -33,21 +38,12 @@ def slice_computed(
     rank, count = len(dims), known_length(starts)
     zero, one, minus = (relax.const(value, "int64") for value in (0, 1, -1))
 
-    def wide(values: relax.Expr | None, default: np.ndarray) -> relax.Expr:
-        given = relax.const(default) if values is None else values
-        return bb.emit(relax.op.astype(given, "int64"))
-
-    axes_A = wide(axes, np.arange(count))
-    from_end_A = bb.emit(relax.op.add(axes_A, relax.const(rank, "int64")))
-    axes_A = bb.emit(relax.op.where(bb.emit(relax.op.less(axes_A, zero)), from_end_A, axes_A))
-
-    def spread(values_A: relax.Expr, others_R: relax.Expr) -> relax.Expr:
-        return bb.emit(relax.op.scatter_elements(others_R, axes_A, values_A, axis=0))
-
+    axes_A = relax.const(np.arange(count), "int64") if axes is None else axes
     dims_R = as_tensor(bb, dims)
-    step_R = spread(wide(steps, np.ones(count, np.int64)), relax.const(np.ones(rank), "int64"))
-    start_R = spread(wide(starts, np.zeros(0)), relax.const(np.zeros(rank), "int64"))
-    end_R = spread(wide(ends, np.zeros(0)), dims_R)
+    zero_R, one_R = (relax.const(np.full(rank, value), "int64") for value in (0, 1))
+    step_R = one_R if steps is None else spread(bb, steps, axes_A, one_R)
+    start_R = spread(bb, starts, axes_A, zero_R)
+    end_R = spread(bb, ends, axes_A, dims_R)
     backwards = bb.emit(relax.op.less(step_R, zero))
     lowest_R = bb.emit(relax.op.where(backwards, minus, zero))
     highest_R = bb.emit(relax.op.add(dims_R, lowest_R))

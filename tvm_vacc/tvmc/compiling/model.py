@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 option = section("Model")
 
 _PRODUCTS = {"nn.dense", "nn.matmul", "nn.batch_matmul", "matmul", "linear"}
-_CONVOLUTIONS = {
-    f"nn.conv{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_transpose")
-}
+_CONVOLUTIONS = {f"nn.conv{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_transpose")}
 _CALCULATED = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 _MAPPING = re.compile(r"\s*(?P<name>[^\s\[\]]+?)\s*:\s*\[(?P<dims>[^\[\]]*)\]\s*,?")
 
