@@ -158,9 +158,7 @@ class AmxTile(Tile):
                 self._softmax(row0 + offset + row, offset + row, BLOCK_PAGES, None, fresh)
         self._multiply_values(row0, row_tiles, BLOCK // self._tile_positions, None, fresh)
 
-    def _few_rows(
-        self, row0: Any, first: Any, limit: Any, kept: tirx.Buffer, fresh: Any
-    ) -> None:
+    def _few_rows(self, row0: Any, first: Any, limit: Any, kept: tirx.Buffer, fresh: Any) -> None:
         """Emit the block for one tile of rows, which see `limit` positions of it.
 
         Meanwhile the next block is asked for, where all of it is there.

@@ -28,7 +28,7 @@ from schedules.gqa_shape import BLOCK, SEGMENT, TileShape
 from schedules.gqa_sums import Sums
 from schedules.hadamard import emit_hadamard, transform_size
 from schedules.opaque import opaque
-from schedules.registers import register, splat, vector
+from schedules.registers import register, vector
 from tvm_vacc.limits import PAGE_SIZE
 
 
@@ -127,8 +127,7 @@ class Tile(ABC):
         product, head_dim = self.args.context.product, self.shape.head_dim
         factor = scale * math.log2(math.e) / (transform_size(head_dim) if product.scaled else 1)
         values = [
-            register(self.args.query[token, head, vector(d)])
-            for d in range(0, head_dim, PAGE_SIZE)
+            register(self.args.query[token, head, vector(d)]) for d in range(0, head_dim, PAGE_SIZE)
         ]
         if product.scaled:
             emit_hadamard(values)

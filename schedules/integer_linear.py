@@ -82,8 +82,7 @@ class IntegerLinear(ABC):
     def prefetch(self, rows: Rows, block: Any, step: Any) -> None:
         """Emit the fetch of weights that stand after `step`, where a tile of `rows` is to.
 
-        The hardware stops at the end of each 4 KiB, which are 32 steps. Where a step is so few
-        instructions that the next 4 KiB are asked for early, this gains nothing on Zen 4.
+        The hardware stops at the end of each 4 KiB, which are 32 steps.
         """
         if rows.count < self.tiles.prefetch_rows:
             return

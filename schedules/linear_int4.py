@@ -26,7 +26,7 @@ from schedules.isa import Isa
 from schedules.linear_int4_nest import OFFSET, PLANES, STEP, Int4Linear
 from schedules.linear_int4_pairs import Int4PairsLinear, pair_activations
 from schedules.quantize_activations import quantize_activations
-from schedules.tiles import IntegerTiles, int4_tiles
+from schedules.tiles import IntegerTiles
 
 GROUPS = (32, 64, 128)
 """Values of `in` that may share a scale."""
@@ -115,7 +115,7 @@ def linear_int4_kernel(
 
     Args:
         bias_dtype: dtype of the bias argument; None: there is no such argument.
-        tiles: see `schedules.tiles`; None: `int4_tiles`.
+        tiles: see `schedules.tiles`; None: as they are by default.
 
     Raises:
         ValueError: `group` is not 32, 64 or 128, or does not divide `in_features`.
@@ -132,7 +132,7 @@ def linear_int4_kernel(
         scale = match_buffer(handles["scale"], scale_shape, SCALE_DTYPE)
         bias = match_buffer(handles["bias"], (out_features,), bias_dtype) if bias_dtype else None
         out = match_buffer(handles["out"], (tokens, out_features), "float32")
-        tiles = tiles or int4_tiles()
+        tiles = tiles or IntegerTiles()
         quantized = quantize_activations(
             x, tokens, planes=PLANES, group=group, spare_rows=tiles.rows
         )
