@@ -15,6 +15,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from schedules.gqa_amx import AmxTile
+from schedules.gqa_amx_products import STAGES
 from schedules.gqa_arguments import TileArguments
 from schedules.gqa_digits import UNSIGNED_LEVELS, DigitProduct, store_digits, to_integer
 from schedules.gqa_product import LeftRows
@@ -44,7 +45,7 @@ class DigitAmxTile(AmxTile):
         weight_levels: ``[BLOCK]`` fp32: integers that a weight of one becomes, for each position.
         value_factor: ``[16]`` fp32: what an integer of the weights stands for.
         products: ``[rows at once, 2 * head_dim]`` int32: weights times values, a digit each.
-        rescale: ``[rows at once, 16]`` fp32: what a block's new maximum makes of older sums.
+        rescale: ``[STAGES * rows at once, 16]`` fp32: what a new maximum makes of older sums.
     """
 
     planes = _DIGITS
@@ -73,7 +74,7 @@ class DigitAmxTile(AmxTile):
             weight_levels=scratch((BLOCK,), "float32"),
             value_factor=scratch((LANES,), "float32"),
             products=scratch((rows, _DIGITS * shape.head_dim), "int32"),
-            rescale=scratch((rows, LANES), "float32"),
+            rescale=scratch((STAGES * rows, LANES), "float32"),
         )
 
     @classmethod
@@ -141,11 +142,18 @@ class DigitAmxTile(AmxTile):
         store_digits(self.weights, place, integers)
 
     def _multiply_values(
-        self, row0: Any, row_tiles: int, steps: Any, ahead: Any, fresh: Any
+        self,
+        row0: Any,
+        place: Any,
+        row_tiles: int,
+        steps: Any,
+        fresh: Any,
+        meanwhile: Callable[[Any], None],
+        when: Any = None,
     ) -> None:
         products, head_dim = self.products, self.shape.head_dim
         anew = tirx.const(True, "bool")
-        self._add_values(row_tiles, steps, products, 0, ahead, fresh=anew)
+        self._add_values(place, row_tiles, steps, products, 0, anew, meanwhile, when)
         sums = self.segment.buffer
         factor = register(self.value_factor[vector(0)])
 
@@ -156,11 +164,14 @@ class DigitAmxTile(AmxTile):
                 added = added if old is None else old(lanes) + added
                 T.buffer_store(sums, added, [row0 + row, lanes])
 
-        with T.serial(0, row_tiles * amx.ROWS) as row, T.If(fresh == 1):
+        count: Any = row_tiles * amx.ROWS
+        if when is not None:
+            count = T.Select(when, count, 0)
+        with T.serial(0, count) as row, T.If(fresh == 1):
             with T.Then():
                 add(row, None)
             with T.Else():
-                rescale = register(self.rescale[row, vector(0)])
+                rescale = register(self.rescale[place + row, vector(0)])
                 add(row, lambda lanes: sums[row0 + row, lanes] * rescale[vector(0)])
 
     @staticmethod

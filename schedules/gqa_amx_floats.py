@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,14 @@ class FloatAmxTile(AmxTile):
         T.buffer_store(sums.buffer, total[vector(0)], [row, sums.total])
 
     def _multiply_values(
-        self, row0: Any, row_tiles: int, steps: Any, ahead: Any, fresh: Any
+        self,
+        row0: Any,
+        place: Any,
+        row_tiles: int,
+        steps: Any,
+        fresh: Any,
+        meanwhile: Callable[[Any], None],
+        when: Any = None,
     ) -> None:
-        self._add_values(row_tiles, steps, self.segment.buffer, row0, ahead, fresh=fresh == 1)
+        sums = self.segment.buffer
+        self._add_values(place, row_tiles, steps, sums, row0, fresh == 1, meanwhile, when)

@@ -21,8 +21,9 @@ in ascending order. So a long context can be divided among threads without chang
 TILE_ROWS = 64
 """Rows a tile of several tokens aims at: what they share is read once from the outer caches."""
 
-AMX_TILE_ROWS = 256
-"""The same in AMX, where what they share, copying a block of values, takes a larger part."""
+AMX_TILE_ROWS = 512
+"""The same in AMX, where what they share takes a larger part: copying a block of values, and the
+turns of `schedules.gqa_amx` in which the first and the last group have no softmax beside them."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ of the kernel), or the first tile instruction would kill it: `require_tiles` ask
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,7 @@ def multiply_tiles(
     length: Any,
     fresh: Any,
     meanwhile: Callable[[Any], None] = lambda _k: None,
+    when: Any = None,
 ) -> None:
     """Emit ``sums = (fresh ? 0 : sums) + A B`` for a few tiles of rows and of columns.
 
@@ -127,6 +129,8 @@ def multiply_tiles(
         length: tiles along the steps.
         fresh: whether the sums hold nothing yet.
         meanwhile: emits what else happens in a step.
+        when: whether there is anything to multiply: nothing but `meanwhile` happens where it is
+            false; None: always.
     """
     places = [(row, column) for row in range(row_tiles) for column in range(column_tiles)]
 
@@ -138,7 +142,7 @@ def multiply_tiles(
             address = T.address_of(sums(row, column))
             call_tile(operation, sums_of(row, column), address, T.int64(sums_stride))
 
-    with T.If(fresh):
+    with _where(when), T.If(fresh):
         with T.Then():
             for row, column in places:
                 call_tile("tilezero", sums_of(row, column))
@@ -158,19 +162,31 @@ def multiply_tiles(
             call_tile("tileloadd64", register, address, T.int64(product.b_stride))
 
         load_staying, load_passing = (load_a, load_b) if rows_stay else (load_b, load_a)
-        # A tile is loaded right before its first product, so that products begin early.
-        for i in range(max(row_tiles, column_tiles)):
-            passer = MOST_SUMS + stay + i % passing
-            load_passing(passer, i)
-            for j in range(stay):
-                stayer = MOST_SUMS + j
-                if i == 0:
-                    load_staying(stayer, j)
-                row, column = (j, i) if rows_stay else (i, j)
-                operands = (stayer, passer) if rows_stay else (passer, stayer)
-                call_tile(product.instruction, sums_of(row, column), *operands)
+        with _where(when):
+            # A tile is loaded right before its first product, so that products begin early.
+            for i in range(max(row_tiles, column_tiles)):
+                passer = MOST_SUMS + stay + i % passing
+                load_passing(passer, i)
+                for j in range(stay):
+                    stayer = MOST_SUMS + j
+                    if i == 0:
+                        load_staying(stayer, j)
+                    row, column = (j, i) if rows_stay else (i, j)
+                    operands = (stayer, passer) if rows_stay else (passer, stayer)
+                    call_tile(product.instruction, sums_of(row, column), *operands)
         meanwhile(k)
-    move("tilestored64")
+    with _where(when):
+        move("tilestored64")
+
+
+@contextmanager
+def _where(condition: Any) -> Iterator[None]:
+    """What is emitted within happens where `condition` is true; None: always."""
+    if condition is None:
+        yield
+        return
+    with T.If(condition), T.Then():
+        yield
 
 
 def call_tile(name: str, *arguments: Any) -> None:
