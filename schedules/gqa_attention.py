@@ -26,7 +26,16 @@ from schedules.gqa_digits import DigitProduct
 from schedules.gqa_floats import FloatProduct
 from schedules.gqa_pieces import MAX_PARTIAL_ROWS, Pieces
 from schedules.gqa_product import Product
-from schedules.gqa_shape import BLOCK, BLOCK_PAGES, TileShape, amx_shape, tile_shape
+from schedules.gqa_shape import (
+    BLOCK,
+    BLOCK_PAGES,
+    AmxAttentionTiles,
+    AttentionTiles,
+    TileShape,
+    VectorAttentionTiles,
+    amx_shape,
+    tile_shape,
+)
 from schedules.gqa_sums import Sums
 from schedules.gqa_tile import Tile
 from schedules.gqa_vectors import VectorTile
@@ -44,14 +53,27 @@ def attention_product(cache_dtype: str, head_dim: int, isa: Isa) -> Product:
     return FloatProduct(cache_dtype, isa)
 
 
+def default_tiles(group: int, head_dim: int, product: Product) -> AttentionTiles:
+    """Return what the kernel chooses where nothing was tuned, for `group` heads a KV head."""
+    in_amx = issubclass(_tile_class(product, group, head_dim), AmxTile)
+    return AmxAttentionTiles() if in_amx else VectorAttentionTiles()
+
+
 @cache
 def gqa_attention_kernel(
-    heads: int, kv_heads: int, head_dim: int, cache_dtype: str, scale: float, isa: Isa
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    cache_dtype: str,
+    scale: float,
+    isa: Isa,
+    tiles: AttentionTiles | None = None,
 ) -> tirx.PrimFunc:
     """Kernel ``(query, key_cache, value_cache, page_table, query_start, kv_lens, out)``.
 
     Shapes and the mask are those of ``relax.tvm_vacc.gqa_attention``; tokens, pages of the cache,
-    rows and pages a row are symbolic. Tiles are cut for the registers of `isa`.
+    rows and pages a row are symbolic. Tiles are cut for the registers of `isa`; `tiles` is of the
+    kind that `default_tiles` returns, None for these.
 
     Raises:
         ValueError: `head_dim` is no multiple of 16, or `heads` none of `kv_heads`.
@@ -84,13 +106,15 @@ def gqa_attention_kernel(
         ]
         group = heads // kv_heads
         tile = _tile_class(product, group, head_dim)
+        choices = tiles or default_tiles(group, head_dim, product)
         if issubclass(tile, AmxTile):
-            shape = amx_shape(group, head_dim, tile.planes)
+            shape = amx_shape(group, head_dim, tile.planes, choices)
             amx.require_tiles()
         else:
-            shape = tile_shape(group, head_dim, isa, product.accumulators)
+            assert isinstance(choices, VectorAttentionTiles)
+            shape = tile_shape(group, head_dim, isa, product.accumulators, choices)
         with product.instructions():
-            _Attention(shape, kv_heads, product, tile, scale, *buffers).emit()
+            _Attention(shape, choices, kv_heads, product, tile, scale, *buffers).emit()
     return builder.get()
 
 
@@ -107,6 +131,7 @@ class _Attention:
     """Emits the body of one kernel; the buffers are those of its arguments."""
 
     shape: TileShape
+    choices: AttentionTiles
     kv_heads: int
     product: Product
     tile: type[Tile]
@@ -123,7 +148,9 @@ class _Attention:
         """Emit all pieces, in parallel where the work is worth the launch, and what merges them."""
         self._clear_uncovered_tokens()
         tokens = self.query.shape[0]
-        pieces = Pieces.of(self.shape, self.kv_heads, tokens, self.query_start, self.kv_lens)
+        pieces = Pieces.of(
+            self.shape, self.choices, self.kv_heads, tokens, self.query_start, self.kv_lens
+        )
         partial = Sums.allocate(MAX_PARTIAL_ROWS, self.shape.head_dim)
         count = T.bind(pieces.count)
         with T.If(pieces.parallel):

@@ -12,15 +12,8 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from schedules.gqa_shape import SEGMENT, TileShape
+from schedules.gqa_shape import SEGMENT, AttentionTiles, TileShape
 from schedules.opaque import opaque
-
-PARALLEL_WORK = 1 << 20
-"""Multiply-adds from which waking the other threads pays: 10 us of one core, a launch takes 7."""
-
-FEW_PIECES = 16
-"""Tiles times KV heads from which no context is divided: they keep the threads busy, and spare the
-storing and merging of partial sums, 3 to 8 % of the work."""
 
 MAX_PARTIAL_ROWS = 1 << 16
 """Rows of partial sums a call may have: 40 MB at head_dim 128 if they are all touched. Beyond, no
@@ -71,6 +64,7 @@ class Pieces:
     def of(
         cls,
         shape: TileShape,
+        choices: AttentionTiles,
         kv_heads: int,
         tokens: Any,
         query_start: tirx.Buffer,
@@ -99,12 +93,12 @@ class Pieces:
             products = 2 * kv_heads * shape.group * shape.head_dim
             T.buffer_store(work, work[0] + pairs * products, [0])
         tiles = T.bind(count[0])
-        parallel = T.bind(work[0] >= PARALLEL_WORK)
+        parallel = T.bind(work[0] >= choices.parallel_products)
         divided = T.bind(
             tirx.all(
                 parallel,
                 start[tiles] > tiles,
-                tiles * kv_heads < FEW_PIECES,
+                tiles * kv_heads < choices.few_pieces,
                 start[tiles] * (kv_heads * shape.rows) <= MAX_PARTIAL_ROWS,
             )
         )

@@ -18,12 +18,45 @@ SEGMENT = 512
 """Positions that are summed up on their own, whoever computes them; the sums of segments are added
 in ascending order. So a long context can be divided among threads without changing a bit."""
 
-TILE_ROWS = 64
-"""Rows a tile of several tokens aims at: what they share is read once from the outer caches."""
 
-AMX_TILE_ROWS = 512
-"""The same in AMX, where what they share takes a larger part: copying a block of values, and the
-turns of `schedules.gqa_amx` in which the first and the last group have no softmax beside them."""
+@dataclass(frozen=True)
+class AttentionTiles:
+    """How attention cuts its work; no choice changes a bit of its results.
+
+    Attributes:
+        tile_rows: rows a tile of several tokens aims at: what they share is read once from the
+            outer caches.
+        few_pieces: tiles times KV heads from which no context is divided: they keep the threads
+            busy, and spare the storing and merging of partial sums, 3 to 8 % of the work.
+        parallel_products: multiplications from which waking the other threads pays: 10 us of one
+            core, a launch takes 7.
+    """
+
+    tile_rows: int = 64
+    few_pieces: int = 16
+    parallel_products: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class AmxAttentionTiles(AttentionTiles):
+    """The same in AMX.
+
+    What a tile's rows share takes a larger part there: copying a block of values, and the turns of
+    `schedules.gqa_amx` in which the first and the last group have no softmax beside them.
+    """
+
+    tile_rows: int = 512
+
+
+@dataclass(frozen=True)
+class VectorAttentionTiles(AttentionTiles):
+    """The same in vector registers.
+
+    Attributes:
+        rows: most rows of a register tile, whose vectors take the registers that are left.
+    """
+
+    rows: int = 4
 
 
 @dataclass(frozen=True)
@@ -54,21 +87,23 @@ class TileShape:
         return -(-self.tokens * self.token_rows // self.register_rows) * self.register_rows
 
 
-def tile_shape(group: int, head_dim: int, isa: Isa, accumulators: int = 1) -> TileShape:
-    """Choose the register tile: up to four rows, and vectors for three quarters of the registers.
+def tile_shape(
+    group: int, head_dim: int, isa: Isa, accumulators: int, tiles: VectorAttentionTiles
+) -> TileShape:
+    """Choose the register tile: a few rows, and vectors for three quarters of the registers.
 
     Four by four needs eight loads for sixteen products; sixteen by one, seventeen, is a fifth
     slower on a Zen 4 core. Small groups put several tokens in a register tile in prefill, and
     leave rows of it unused in decode, which waits for memory. A sum that takes several
     `accumulators` takes as many of these vectors.
     """
-    registers = max(2, isa.registers * 3 // 4 * isa.lanes // PAGE_SIZE)
-    most_rows = min(registers, 4)
+    registers = vector_registers(isa)
+    most_rows = min(registers, tiles.rows)
     rows = max(most_rows if group < most_rows else 1, -(-group // -(-group // most_rows)))
     vectors = registers // rows // accumulators
     token_rows = group if group < rows else -(-group // rows) * rows
     return TileShape(
-        tokens=max(1, TILE_ROWS // token_rows),
+        tokens=max(1, tiles.tile_rows // token_rows),
         group=group,
         token_rows=token_rows,
         head_dim=head_dim,
@@ -78,18 +113,24 @@ def tile_shape(group: int, head_dim: int, isa: Isa, accumulators: int = 1) -> Ti
     )
 
 
-def amx_shape(group: int, head_dim: int, planes: int) -> TileShape:
+def vector_registers(isa: Isa) -> int:
+    """Return how many vectors of sixteen sums a register tile may have."""
+    return max(2, isa.registers * 3 // 4 * isa.lanes // PAGE_SIZE)
+
+
+def amx_shape(group: int, head_dim: int, planes: int, tiles: AttentionTiles) -> TileShape:
     """Choose the shape of tiles in AMX: register tiles of 16 rows, each of one token.
 
     Args:
         group: query heads a KV head.
         head_dim: a multiple of 16.
         planes: tiles of A that a tile of rows takes.
+        tiles: its choices.
     """
     columns = amx.MOST_SUMS // planes
     token_rows = -(-group // amx.ROWS) * amx.ROWS
     return TileShape(
-        tokens=max(1, AMX_TILE_ROWS // token_rows),
+        tokens=max(1, tiles.tile_rows // token_rows),
         group=group,
         token_rows=token_rows,
         head_dim=head_dim,

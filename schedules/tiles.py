@@ -208,17 +208,17 @@ def alternatives(linear: Linear, isa: Isa) -> dict[str, tuple[int, ...]]:
         first = getattr(default, field.name)
         values = tuple(dict.fromkeys((first, *_values(field.name, linear, isa))))
         if field.name in lengths:
-            values = _one_of_each(
+            values = one_of_each(
                 values, {value: -(-lengths[field.name] // value) for value in values}
             )
         elif field.name == "parallel_products":
-            values = _one_of_each(values, {value: -(-value // products) for value in values})
+            values = one_of_each(values, {value: -(-value // products) for value in values})
         if len(values) > 1:
             found[field.name] = values
     return found
 
 
-def _one_of_each(values: Iterable[int], effects: Mapping[int, int]) -> tuple[int, ...]:
+def one_of_each(values: Iterable[int], effects: Mapping[int, int]) -> tuple[int, ...]:
     """Return the first of the values that have the same effect."""
     first: dict[int, int] = {}
     for value in values:
@@ -253,9 +253,19 @@ def read_tiles(chosen: Mapping[str, int], linear: Linear, isa: Isa) -> Tiles:
     Raises:
         ValueError: the kernel has no such choice, or not that one.
     """
-    default, may_be = default_tiles(linear, isa), alternatives(linear, isa)
+    check_choices(chosen, alternatives(linear, isa), linear, isa)
+    values: dict[str, Any] = dict(chosen)
+    return replace(default_tiles(linear, isa), **values)
+
+
+def check_choices(
+    chosen: Mapping[str, int], may_be: Mapping[str, tuple[int, ...]], what: object, isa: Isa
+) -> None:
+    """Refuse choices that are not among those that there `may_be` for the kernel of `what`.
+
+    Raises:
+        ValueError: the kernel has no such choice, or not that one.
+    """
     for name, value in chosen.items():
         if value not in may_be.get(name, ()):
-            raise ValueError(f"no kernel of {linear} has {name} {value} on {isa.name}")
-    values: dict[str, Any] = dict(chosen)
-    return replace(default, **values)
+            raise ValueError(f"no kernel of {what} has {name} {value} on {isa.name}")

@@ -9,6 +9,7 @@ from tvm.script import ir as I
 from tvm.script import tirx as T
 
 from relay_passes.choose_tiles import TileChoice
+from schedules.attention_tiles import Attention
 from schedules.tiles import Linear
 from tvm_vacc.codegen.options import BuildOptions
 from tvm_vacc.errors import ConfigError
@@ -24,6 +25,7 @@ from tvm_vacc.tuning_records import (
 
 TARGET = make_target("tvm_vacc -mcpu=x86-64-v3")
 LINEAR = Linear("bfloat16", 64, 32)
+ATTENTION = Attention("int8", 4, 2, 16)
 
 
 @I.ir_module(s_tir=True)
@@ -58,6 +60,18 @@ def test_choices_of_linears_are_read_where_they_gain(tmp_path: Path) -> None:
     assert records.tiles == (TileChoice(LINEAR, (("rows", 4),)),)
 
 
+def test_choices_of_attention_stand_beside_them(tmp_path: Path) -> None:
+    records = TuningRecords.open_or_start(tmp_path / "r", TARGET)
+    times = (TokenTimes(1, 2e-6, 1e-6, 2.0, context=1024),)
+    records = records.adding(TileRecord(ATTENTION, {"tile_rows": 16}, times))
+    records = records.adding(TileRecord(LINEAR, {"rows": 4}))
+    assert TuningRecords.open(tmp_path / "r", TARGET) == records
+    assert [choice.of for choice in records.tiles] == [ATTENTION, LINEAR]
+    refused = records.adding(TileRecord(ATTENTION, {"tile_rows": 17}))
+    with pytest.raises(ConfigError, match="no kernel of attention int8 4/2 x 16 has tile_rows 17"):
+        TuningRecords.open(refused.directory, TARGET)
+
+
 @pytest.mark.parametrize("tiles", [{"rows": 5}, {"panel_rows": 64}])
 def test_choices_that_no_kernel_has_are_refused(tmp_path: Path, tiles: dict[str, int]) -> None:
     TuningRecords.open_or_start(tmp_path, TARGET).adding(TileRecord(LINEAR, tiles))
@@ -77,10 +91,10 @@ def test_only_what_changes_kernels_changes_their_key(tmp_path: Path) -> None:
     records = records.adding(KernelRecord("double", "a", 1e-3, 1e-4, 6))
     scheduled = parts()
     assert scheduled["tuned schedules"] != empty["tuned schedules"]
-    assert scheduled["tuned linears"] == empty["tuned linears"]
+    assert scheduled["tuned tiles"] == empty["tuned tiles"]
     records = records.adding(TileRecord(LINEAR, {"rows": 4}))
     assert parts()["tuned schedules"] == scheduled["tuned schedules"]
-    assert parts()["tuned linears"] != scheduled["tuned linears"]
+    assert parts()["tuned tiles"] != scheduled["tuned tiles"]
 
 
 def test_schedules_that_are_missing_are_one_line(tmp_path: Path) -> None:
@@ -111,7 +125,7 @@ def test_an_empty_directory_will_do_and_a_full_one_not(tmp_path: Path) -> None:
         ("format_version", 99, "its records were made by"),
         ("tools", {"apache-tvm": "0.1"}, "its records were made by apache-tvm 0.1"),
         ("kernels", 3, "kernels"),
-        ("linears", [{"linear": {"weights": "w8a8", "x": 1}}], "linears.0.linear"),
+        ("tiled", [{"of": {"weights": "w8a8", "x": 1}}], "tiled.0.of"),
         ("extra", 3, "extra"),
     ],
 )

@@ -1,6 +1,7 @@
-"""What `tvmc tune` has measured of the choices that the kernels of linears leave open.
+"""What `tvmc tune` has measured of the choices that kernels of ours leave open.
 
-The choices themselves, and what they may be, stand in `schedules.tiles`.
+The choices themselves, and what they may be, stand in `schedules.tiles` and
+`schedules.attention_tiles`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import field
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from schedules.tiles import Linear
+from schedules.choices import Tiled
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -21,19 +22,21 @@ Chosen = dict[str, int]
 
 @dataclass(frozen=True, config=_STRICT)
 class TokenTimes:
-    """What calls with one number of tokens take, timed in turn.
+    """What calls of one size take, timed in turn.
 
     Attributes:
         tokens: of a call.
         untuned: least seconds by the default choices.
         tuned: least seconds by the others.
         ratio: how many times as fast the others are: the median over the rounds.
+        context: positions that each of them sees, at most; 0 for a linear, which sees none.
     """
 
     tokens: int
     untuned: float
     tuned: float
     ratio: float
+    context: int = 0
 
     @property
     def times(self) -> float:
@@ -56,24 +59,24 @@ class TileTrial:
 
 @dataclass(frozen=True, config=_STRICT)
 class TileRecord:
-    """All that was measured of one linear.
+    """All that was measured of one kernel.
 
     Attributes:
-        linear: what its kernel is made for.
+        of: what it is made for.
         tiles: the best choices; empty: the default ones.
         measured: of these, in a measurement that took no part in the choice.
         tried: all others that were measured, in order.
     """
 
-    linear: Linear
+    of: Tiled
     tiles: Chosen = field(default_factory=dict)
     measured: tuple[TokenTimes, ...] = ()
     tried: tuple[TileTrial, ...] = ()
 
     @property
     def name(self) -> str:
-        """What the linear is called."""
-        return str(self.linear)
+        """What the kernel is called."""
+        return str(self.of)
 
     @property
     def trials(self) -> int:

@@ -1,7 +1,7 @@
 """Tuning records: a directory that `tvmc tune` fills and `tvmc compile --tuning-records` reads.
 
 tuning.json                     target and versions; what was measured of each kernel, and the best
-                                choices of linears
+                                choices of ours
 database_workload.json          MetaSchedule's own database: the kernels
 database_tuning_record.json     and the schedules that were measured of them
 """
@@ -21,8 +21,8 @@ from tvm.s_tir.meta_schedule.database import JSONDatabase, MemoryDatabase, Tunin
 from tvm_ffi import structural_hash
 
 from relay_passes.choose_tiles import TileChoice
+from schedules.choices import Tiled, check
 from schedules.isa import isa_of
-from schedules.tiles import Linear, read_tiles
 from tvm_vacc.artifact.manifest import installed_versions
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.safe_io import read_json
@@ -33,7 +33,7 @@ RECORD = "tuning.json"
 WORKLOADS = "database_workload.json"
 SCHEDULES = "database_tuning_record.json"
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _TOOLS = ("apache-tvm", "tvm-vacc")
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -70,7 +70,7 @@ class _Document:
     target: str
     tools: dict[str, str]
     kernels: list[KernelRecord] = field(default_factory=list)
-    linears: list[TileRecord] = field(default_factory=list)
+    tiled: list[TileRecord] = field(default_factory=list)
 
 
 _DOCUMENTS: TypeAdapter[_Document] = TypeAdapter(_Document)
@@ -84,13 +84,13 @@ class TuningRecords:
         directory: where they are.
         target: what was tuned for.
         kernels: by their digests.
-        linears: by what their kernels are made for.
+        tiled: those of ours, by what they are made for.
     """
 
     directory: Path
     target: str
     kernels: dict[str, KernelRecord]
-    linears: dict[Linear, TileRecord] = field(default_factory=dict)
+    tiled: dict[Tiled, TileRecord] = field(default_factory=dict)
 
     @classmethod
     def open(cls, directory: str | Path, target: tvm.target.Target) -> TuningRecords:
@@ -116,12 +116,12 @@ class TuningRecords:
                 f"{path}: its records are for {document.target}, not {target}",
                 "give the target that they are for, or tune into another directory",
             )
-        _check_tiles(document.linears, target, path)
+        _check_tiles(document.tiled, target, path)
         return cls(
             directory,
             document.target,
             {each.digest: each for each in document.kernels},
-            {each.linear: each for each in document.linears},
+            {each.of: each for each in document.tiled},
         )
 
     @classmethod
@@ -141,7 +141,7 @@ class TuningRecords:
     def adding(self, record: KernelRecord | TileRecord) -> TuningRecords:
         """Return the records with `record` among them, and write them."""
         if isinstance(record, TileRecord):
-            more = replace(self, linears=self.linears | {record.linear: record})
+            more = replace(self, tiled=self.tiled | {record.of: record})
         else:
             more = replace(self, kernels=self.kernels | {record.digest: record})
         more._write()
@@ -199,10 +199,10 @@ class TuningRecords:
 
     @property
     def tiles(self) -> tuple[TileChoice, ...]:
-        """The choices of the linears that gain by others than the default ones."""
+        """The choices of the kernels that gain by others than the default ones."""
         return tuple(
-            TileChoice(linear, tuple(sorted(record.tiles.items())))
-            for linear, record in sorted(self.linears.items())
+            TileChoice(record.of, tuple(sorted(record.tiles.items())))
+            for record in sorted(self.tiled.values(), key=lambda record: record.name)
             if record.tiles
         )
 
@@ -212,7 +212,7 @@ class TuningRecords:
             self.target,
             installed_versions(*_TOOLS),
             list(self.kernels.values()),
-            list(self.linears.values()),
+            list(self.tiled.values()),
         )
         path = self.directory / RECORD
         partial = path.with_suffix(".part")
@@ -220,11 +220,11 @@ class TuningRecords:
         os.replace(partial, path)
 
 
-def _check_tiles(linears: Iterable[TileRecord], target: tvm.target.Target, path: Path) -> None:
+def _check_tiles(records: Iterable[TileRecord], target: tvm.target.Target, path: Path) -> None:
     """Refuse choices that no kernel for `target` has."""
-    for record in linears:
+    for record in records:
         try:
-            read_tiles(record.tiles, record.linear, isa_of(target))
+            check(record.tiles, record.of, isa_of(target))
         except ValueError as error:
             raise ConfigError(f"{path}: {error}", "tune again, into another directory") from None
 

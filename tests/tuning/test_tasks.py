@@ -7,7 +7,8 @@ import pytest
 from tests.frontend.glm_factory import make_glm_checkpoint
 from tests.tuning.models import convolution, linears
 from tvm_vacc.errors import ConfigError
-from tvm_vacc.tuning.tasks import OPEN_TOKENS, LinearKernel, chosen
+from tvm_vacc.tuning.attention_bench import Step
+from tvm_vacc.tuning.tasks import OPEN_TOKENS, AttentionKernel, LinearKernel, chosen
 from tvm_vacc.tuning.tune import list_tasks
 
 
@@ -50,6 +51,9 @@ def test_a_language_model_takes_no_more_tokens_than_its_prompts_have(tmp_path: P
     kernels = [kernel for kernel in found.kernels if isinstance(kernel, LinearKernel)]
     assert kernels
     assert {kernel.tokens for kernel in kernels} == {(1, 8, 32)}
+    [attention] = [kernel for kernel in found.kernels if isinstance(kernel, AttentionKernel)]
+    assert attention.steps == (Step(1, 1, 1024), Step(8, 1, 1024), Step(1, 32, 32))
+    assert attention.operations == 4 * 1024 * attention.of.heads * attention.of.head_dim
 
 
 @pytest.mark.parametrize(

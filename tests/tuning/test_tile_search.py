@@ -58,7 +58,7 @@ def run(
         report=lambda record, end: told.append((record.trials, end)),
     )
     assert TuningRecords.open(directory, TARGET) == records
-    return records.linears[LINEAR], told
+    return records.tiled[LINEAR], told
 
 
 def test_what_gains_nothing_leaves_the_default(tmp_path: Path) -> None:
@@ -114,4 +114,4 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupted())
-    assert TuningRecords.open(tmp_path, TARGET).linears[LINEAR].trials == 3
+    assert TuningRecords.open(tmp_path, TARGET).tiled[LINEAR].trials == 3

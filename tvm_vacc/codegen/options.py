@@ -38,7 +38,7 @@ class BuildOptions:
             "disabled passes": ", ".join(sorted(self.disabled)),
             "pass config": digest_of(dict(self.pass_config)),
             "tuned schedules": digest_of(self.tuning.schedules) if self.tuning else "none",
-            "tuned linears": digest_of(self.tuning.tiles) if self.tuning else "none",
+            "tuned tiles": digest_of(self.tuning.tiles) if self.tuning else "none",
         }
 
 

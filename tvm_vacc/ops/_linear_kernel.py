@@ -7,11 +7,8 @@ from tvm import relax
 from schedules.isa import current_isa
 from schedules.linears import kernel_of
 from schedules.tiles import Linear, read_tiles
+from tvm_vacc.ops._chosen_tiles import chosen_tiles
 from tvm_vacc.ops._registry import call_kernel, flatten_leading, restore_leading, tensor_type
-
-TILES = "tiles"
-"""Attribute of a call: by name, what its kernel chooses otherwise than by default; mostly there is
-none (`relay_passes.choose_tiles`)."""
 
 
 def call_linear(
@@ -31,15 +28,14 @@ def call_linear(
         bias: which of the call's arguments that is.
 
     Raises:
-        ValueError: the attribute `TILES` names what no such kernel has.
+        ValueError: the attribute ``tiles`` names what no such kernel has.
     """
     isa = current_isa()
-    chosen = call.attrs.get(TILES, {})
     kernel = kernel_of(
         linear,
         isa,
         bias_dtype=None if bias is None else str(bias.ty.dtype),
-        tiles=read_tiles({str(key): int(value) for key, value in chosen.items()}, linear, isa),
+        tiles=read_tiles(chosen_tiles(call), linear, isa),
     )
     x = flatten_leading(builder, call.args[0], keep=1)
     tokens, _ = tensor_type(x, rank=2).shape

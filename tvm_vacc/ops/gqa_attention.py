@@ -7,14 +7,13 @@ one call.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from tvm import relax
 
-from schedules.gqa_attention import gqa_attention_kernel
+from schedules.attention_tiles import Attention, attention_kernel, read_attention_tiles
 from schedules.isa import PRODUCTS, current_isa
 from tvm_vacc.limits import PAGE_SIZE
+from tvm_vacc.ops._chosen_tiles import chosen_tiles
 from tvm_vacc.ops._kv_layout import check_caches
 from tvm_vacc.ops._registry import (
     call_kernel,
@@ -85,27 +84,31 @@ def _infer(call: relax.Call) -> relax.TensorType:
     return relax.TensorType(query.shape, "float32")
 
 
+def attention_of(call: relax.Call) -> Attention:
+    """Return what the kernel of a call is made for."""
+    query, cache = tensor_type(call.args[0]), tensor_type(call.args[1])
+    return Attention(
+        str(cache.dtype),
+        heads=int(query.shape[-2]),
+        kv_heads=int(cache.shape[1]),
+        head_dim=int(query.shape[-1]),
+        products=str(call.attrs["products"]),
+    )
+
+
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     query = flatten_leading(builder, call.args[0], keep=2)
-    flat_ty, cache_ty = tensor_type(query, rank=3), tensor_type(call.args[1])
-    isa = current_isa()
-    if call.attrs["products"] == "fp32":
-        isa = replace(isa, dots_bf16=False, dots_bytes=False)
-    kernel = gqa_attention_kernel(
-        heads=int(flat_ty.shape[1]),
-        kv_heads=int(cache_ty.shape[1]),
-        head_dim=int(flat_ty.shape[2]),
-        cache_dtype=str(cache_ty.dtype),
-        scale=float(call.attrs["scale"]),
-        isa=isa,
-    )
+    flat_ty = tensor_type(query, rank=3)
+    attention, isa = attention_of(call), current_isa()
+    tiles = read_attention_tiles(chosen_tiles(call), attention, isa)
+    kernel = attention_kernel(attention, float(call.attrs["scale"]), isa, tiles)
     out = call_kernel(builder, kernel, "gqa_attention", [query, *call.args[1:]], flat_ty)
     return restore_leading(builder, out, call.ty)
 
 
 gqa_attention = register_op(
     "gqa_attention",
-    describe="Causal GQA over the paged cache: query [..., H, D]; scale, products.",
+    describe="Causal GQA over the paged cache: query [..., H, D]; scale, products, optional tiles.",
     infer_type=_infer,
     legalize=_legalize,
     reference=gqa_attention_reference,

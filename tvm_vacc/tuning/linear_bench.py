@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 
-import numpy as np
 import tvm
 
 from schedules import linear_float, linear_int4, linear_int8
 from schedules.linears import kernel_of
 from schedules.tiles import FLOAT_BYTES, Linear, read_tiles
 from tvm_vacc.dtypes import NUMPY_DTYPES
-from tvm_vacc.errors import PassError
 from tvm_vacc.machine.memory import cold, large_tensor, random_tensor
 from tvm_vacc.machine.setup import Setup
 from tvm_vacc.quantize.scheme import SCHEMES
-from tvm_vacc.runtime.executable import on_own_cpu
-from tvm_vacc.runtime.run_graph import time_runs
 from tvm_vacc.tile_records import Chosen, TokenTimes
-
-ROUND_SECONDS = 0.001
-"""Least seconds of either in a round: short calls are repeated. Longer rounds would all contain
-some of what a system does beside."""
-
-LEAST_ROUNDS = 7
-"""However long they take."""
-
-HOPELESS = 0.9
-"""Times as fast, in the first rounds, below which no more are run."""
-
-FIRST_ROUNDS = 5
-
-Run = Callable[[], object]
+from tvm_vacc.tuning.in_turn import Run, require_same, time_in_turn
 
 
 @dataclass(frozen=True)
@@ -74,7 +54,7 @@ class LinearBench:
         for tokens in self.tokens:
             self._check(kernels, tokens, tiles)
             one, other = (self._call(kernel, tokens) for kernel in kernels)
-            found.append(_time(one, other, tokens, seconds))
+            found.append(time_in_turn(one, other, seconds, tokens))
         return tuple(found)
 
     @cached_property
@@ -108,15 +88,8 @@ class LinearBench:
 
     def _check(self, kernels: list[Callable[..., None]], tokens: int, tiles: Chosen) -> None:
         (x, out), weights = self._activations[tokens], next(self._weights)
-        results = []
-        for kernel in kernels:
-            kernel(x, *weights, out)
-            results.append(out.numpy().copy())
-        if not np.array_equal(results[0], results[1], equal_nan=True):
-            raise PassError(
-                f"{self.linear}: by {tiles} its results are others than by default",
-                "report this, and leave this task out of --tasks",
-            )
+        calls = [partial(kernel, x, *weights, out) for kernel in kernels]
+        require_same(self.linear, tiles, calls, out)
 
 
 def weight_bytes(linear: Linear) -> int:
@@ -148,24 +121,3 @@ def _weights(linear: Linear) -> list[tvm.runtime.Tensor]:
         large_tensor((1,), "int32"),
         large_tensor(sums, "int32"),
     ]
-
-
-def _time(one: Run, other: Run, tokens: int, seconds: float) -> TokenTimes:
-    """Return what both take; `other` is the tuned one."""
-    with on_own_cpu():
-        [warm] = time_runs(one, 1, 1)
-        number = math.ceil(ROUND_SECONDS / max(warm, 1e-7))
-        pairs: list[tuple[float, float]] = []
-        end = time.perf_counter() + seconds
-        while len(pairs) < LEAST_ROUNDS or time.perf_counter() < end:
-            # Whoever goes first finds the caches as the other has left them: they take turns.
-            if len(pairs) % 2:
-                [second], [first] = time_runs(other, 1, number), time_runs(one, 1, number)
-            else:
-                [first], [second] = time_runs(one, 1, number), time_runs(other, 1, number)
-            pairs.append((first, second))
-            untuned, tuned = (min(each) for each in zip(*pairs, strict=True))
-            if len(pairs) == FIRST_ROUNDS and untuned / tuned < HOPELESS:
-                break
-    ratio = statistics.median(first / second for first, second in pairs)
-    return TokenTimes(tokens, untuned, tuned, ratio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,19 +17,25 @@ from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
 from relay_passes.bound_memory import ATTRIBUTE as BOUNDS
 from relay_passes.bundle_params import ENTRY
-from relay_passes.choose_tiles import linear_calls
+from relay_passes.choose_tiles import tiled_calls
+from schedules.attention_tiles import Attention
+from schedules.choices import alternatives
 from schedules.isa import isa_of
-from schedules.tiles import Linear, alternatives
+from schedules.tiles import Linear
 from tvm_vacc.codegen.pipeline import fuse_passes
 from tvm_vacc.config import Config
 from tvm_vacc.errors import ConfigError
 from tvm_vacc.ops._registry import OPERATOR_ATTRIBUTE
 from tvm_vacc.passed_module import passed_module
+from tvm_vacc.tuning.attention_bench import Step
 from tvm_vacc.tuning.linear_bench import weight_bytes
 
 OPEN_TOKENS = (1, 8, 512)
 """Numbers of tokens that a linear is measured with where the model leaves them open: an answer, a
 batch of them, and a prompt."""
+
+CONTEXT = 1024
+"""Positions that attention sees in an answer; a prompt sees no more than its own."""
 
 Item = TypeVar("Item")
 
@@ -53,16 +59,16 @@ class Kernel:
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """A kernel of ours, whose choices (`schedules.tiles`) may be made otherwise.
+    """A linear, whose kernel's choices (`schedules.tiles`) may be made otherwise.
 
     Attributes:
-        linear: what it is made for.
+        of: what it is made for.
         calls: in one run of the model.
         tokens: numbers of them that it is measured with.
         among: bytes of all linears' weights, which a run of the model reads in turn.
     """
 
-    linear: Linear
+    of: Linear
     calls: int
     tokens: tuple[int, ...]
     among: int
@@ -70,12 +76,43 @@ class LinearKernel:
     @property
     def name(self) -> str:
         """What the linear is called."""
-        return str(self.linear)
+        return str(self.of)
 
     @property
     def operations(self) -> float:
         """Of one call, with the fewest tokens."""
-        return 2.0 * self.tokens[0] * self.linear.in_features * self.linear.out_features
+        return 2.0 * self.tokens[0] * self.of.in_features * self.of.out_features
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """Attention, whose kernel's choices (`schedules.attention_tiles`) may be made otherwise.
+
+    Attributes:
+        of: what it is made for.
+        calls: in one run of the model.
+        steps: that it is measured with.
+    """
+
+    of: Attention
+    calls: int
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """What the attention is called."""
+        return str(self.of)
+
+    @property
+    def operations(self) -> float:
+        """Of one call, the first of the steps; pairs that are masked do not count."""
+        step = self.steps[0]
+        pairs = step.rows * (step.new * step.context - step.new * (step.new - 1) // 2)
+        return 4.0 * pairs * self.of.heads * self.of.head_dim
+
+
+TiledKernel = LinearKernel | AttentionKernel
+"""A kernel of ours that has choices."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,7 @@ class Tasks:
         open_kernels: how many cannot, since dimensions of them are open.
     """
 
-    kernels: tuple[Kernel | LinearKernel, ...]
+    kernels: tuple[Kernel | TiledKernel, ...]
     open_kernels: int
 
 
@@ -108,7 +145,7 @@ def find_tasks(
     module = passed_module(path, target, directory, **given)
     with target:
         fused = fuse_passes()(module)
-    kernels: list[Kernel | LinearKernel] = list(_linears(module, target))
+    kernels: list[Kernel | TiledKernel] = list(_tiled(module, target))
     open_kernels = 0
     for task in extract_tasks(fused, target):
         unscheduled = task.dispatched[0]
@@ -150,26 +187,40 @@ def chosen(tasks: Sequence[Item], text: str) -> list[Item]:
     return [tasks[number] for number in dict.fromkeys(numbers)]
 
 
-def _linears(module: tvm.ir.IRModule, target: tvm.target.Target) -> list[LinearKernel]:
-    """Return the linears of a model whose kernels have choices, each once."""
+def _tiled(module: tvm.ir.IRModule, target: tvm.target.Target) -> list[TiledKernel]:
+    """Return the linears and attentions of a model whose kernels have choices, each once."""
     bounds = (module[ENTRY].attrs or {}).get(BOUNDS, {})
-    calls: Counter[Linear] = Counter()
-    tokens: dict[Linear, set[int]] = {}
+    calls: Counter[Linear | Attention] = Counter()
+    tokens: dict[Linear | Attention, set[int]] = {}
     among = 0
-    for linear, call in linear_calls(module):
-        calls[linear] += 1
-        tokens.setdefault(linear, set()).update(_tokens(call.args[0].ty.shape, bounds))
-        among += weight_bytes(linear)
-    return [
-        LinearKernel(linear, number, tuple(sorted(tokens[linear])), among)
-        for linear, number in calls.items()
-        if alternatives(linear, isa_of(target))
-    ]
+    for of, call in tiled_calls(module):
+        calls[of] += 1
+        dims = list(call.args[0].ty.shape)
+        leading = dims[:-1] if isinstance(of, Linear) else dims[:-2]
+        tokens.setdefault(of, set()).update(_tokens(leading, bounds))
+        if isinstance(of, Linear):
+            among += weight_bytes(of)
+    found: list[TiledKernel] = []
+    for of, number in calls.items():
+        if not alternatives(of, isa_of(target)):
+            continue
+        if isinstance(of, Linear):
+            found.append(LinearKernel(of, number, tuple(sorted(tokens[of])), among))
+        else:
+            found.append(AttentionKernel(of, number, _steps(tokens[of])))
+    return found
 
 
-def _tokens(shape: Sequence[Any], bounds: Mapping[str, Any]) -> set[int]:
-    """Return how many tokens ``[..., in]`` is to have: some numbers, where a dimension is open."""
-    leading = list(shape)[:-1]
+def _steps(tokens: Iterable[int]) -> tuple[Step, ...]:
+    """Return what attention is measured with: few tokens are a step of as many sequences."""
+    return tuple(
+        Step(1, count, count) if count > OPEN_TOKENS[1] else Step(count, 1, CONTEXT)
+        for count in sorted(tokens)
+    )
+
+
+def _tokens(leading: Sequence[Any], bounds: Mapping[str, Any]) -> set[int]:
+    """Return how many tokens these dimensions have: some numbers, where one is open."""
     if all(isinstance(dim, (int, tvm.tirx.IntImm)) for dim in leading):
         return {prod(int(dim) for dim in leading)}
     names = [dim.name for dim in leading if isinstance(dim, tvm.tirx.Var)]

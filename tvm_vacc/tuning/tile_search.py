@@ -1,4 +1,4 @@
-"""Searches for better choices of one linear's kernel, from the default ones on, one at a time."""
+"""Searches for better choices of one kernel of ours, from the default ones on, one at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from schedules.choices import Tiled, alternatives
 from schedules.isa import Isa
-from schedules.tiles import Linear, alternatives
 from tvm_vacc.tile_records import Chosen, TileRecord, TileTrial, TokenTimes, mean_times
 from tvm_vacc.tuning.interrupts import interrupt_held
 from tvm_vacc.tuning_records import TuningRecords
@@ -30,7 +30,7 @@ MOST_LOSS = 0.97
 
 
 class Bench(Protocol):
-    """What times choices: see `tvm_vacc.tuning.linear_bench`."""
+    """What times choices: see `tvm_vacc.tuning.linear_bench` and `attention_bench`."""
 
     def compare(self, tiles: Chosen, seconds: float) -> tuple[TokenTimes, ...]:
         """Time the choices `tiles` against the default ones."""
@@ -38,7 +38,7 @@ class Bench(Protocol):
 
 
 def search_tiles(
-    linear: Linear,
+    of: Tiled,
     isa: Isa,
     records: TuningRecords,
     bench: Bench,
@@ -50,7 +50,7 @@ def search_tiles(
     """Measure choices until there are `trials` in the records, or none is left beside the best.
 
     Args:
-        linear: what the kernels are made for.
+        of: what the kernels are made for.
         isa: the instructions they may use.
         records: what is known already; what every trial finds is written there.
         bench: times choices.
@@ -59,7 +59,7 @@ def search_tiles(
         report: is told, before the first and after each, what is known and how many trials that
             will be in the end.
     """
-    record = records.linears.get(linear, TileRecord(linear))
+    record = records.tiled.get(of, TileRecord(of))
     records = records.adding(record)
     idle = 0
     while True:
@@ -95,7 +95,7 @@ def _is_better(measured: tuple[TokenTimes, ...], needed: float) -> bool:
 def _untried(record: TileRecord, isa: Isa) -> Iterator[Chosen]:
     """Yield what differs from the best choices in one, and was not measured."""
     seen = [trial.tiles for trial in record.tried]
-    for name, values in alternatives(record.linear, isa).items():
+    for name, values in alternatives(record.of, isa).items():
         for value in values:
             others = {key: kept for key, kept in record.tiles.items() if key != name}
             tiles = others if value == values[0] else {**others, name: value}

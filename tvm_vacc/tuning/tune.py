@@ -19,12 +19,21 @@ from tvm_vacc.errors import ConfigError, TargetError
 from tvm_vacc.machine.setup import Setup
 from tvm_vacc.target import processor_of
 from tvm_vacc.target_string import make_target
+from tvm_vacc.tuning.attention_bench import AttentionBench
 from tvm_vacc.tuning.gain import Gain, measure_gains
 from tvm_vacc.tuning.linear_bench import LinearBench
 from tvm_vacc.tuning.progress import Record, Report, TuningProgress
 from tvm_vacc.tuning.search import Measuring, search
-from tvm_vacc.tuning.tasks import Kernel, LinearKernel, Tasks, chosen, find_tasks
-from tvm_vacc.tuning.tile_search import search_tiles
+from tvm_vacc.tuning.tasks import (
+    AttentionKernel,
+    Kernel,
+    LinearKernel,
+    Tasks,
+    TiledKernel,
+    chosen,
+    find_tasks,
+)
+from tvm_vacc.tuning.tile_search import Bench, search_tiles
 from tvm_vacc.tuning_records import TuningRecords, digest_of
 
 DEFAULT_TARGET = "tvm_vacc -mcpu=native"
@@ -140,10 +149,10 @@ def _require_here(text: str, target: tvm.target.Target) -> None:
         raise TargetError(f"target {text}: {why_not}", "tune on the machine that it is for")
 
 
-def _record_of(kernel: Kernel | LinearKernel, records: TuningRecords) -> Record:
-    if isinstance(kernel, LinearKernel):
-        return records.linears[kernel.linear]
-    return records.kernels[digest_of(kernel.module)]
+def _record_of(kernel: Kernel | TiledKernel, records: TuningRecords) -> Record:
+    if isinstance(kernel, Kernel):
+        return records.kernels[digest_of(kernel.module)]
+    return records.tiled[kernel.of]
 
 
 def _cpus() -> int:
@@ -173,17 +182,22 @@ class _Searches:
 
     def run(
         self,
-        kernel: Kernel | LinearKernel,
+        kernel: Kernel | TiledKernel,
         records: TuningRecords,
         report: Callable[[Record, int], None],
     ) -> TuningRecords:
         """Tune one and return the records with it."""
-        if isinstance(kernel, LinearKernel):
+        if isinstance(kernel, (LinearKernel, AttentionKernel)):
+            bench: Bench
+            if isinstance(kernel, LinearKernel):
+                bench = LinearBench(kernel.of, kernel.tokens, kernel.among, self.setup)
+            else:
+                bench = AttentionBench(kernel.of, kernel.steps, self.setup)
             return search_tiles(
-                kernel.linear,
+                kernel.of,
                 self.setup.isa,
                 records,
-                LinearBench(kernel.linear, kernel.tokens, kernel.among, self.setup),
+                bench,
                 trials=self.trials,
                 early_stopping=self.early_stopping,
                 report=report,

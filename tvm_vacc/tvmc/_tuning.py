@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 def print_tasks(found: Tasks) -> None:
     """Print what can be tuned, with the numbers that --tasks takes."""
-    from tvm_vacc.tuning.tasks import LinearKernel
+    from tvm_vacc.tuning.tasks import Kernel
 
     rows = [
         (
             str(number),
             kernel.name,
-            "tiles" if isinstance(kernel, LinearKernel) else "schedule",
+            "schedule" if isinstance(kernel, Kernel) else "tiles",
             str(kernel.calls),
             f"{kernel.operations / 1e6:.2f}",
         )
@@ -71,14 +71,14 @@ def print_gains(tuned: Tuned) -> None:
     rows = [row for record in tuned.kernels for row in _gain_rows(record)]
     print_table(("kernel alone", "trials", "untuned", "best", "times as fast"), rows)
     for choice in tuned.records.tiles:
-        if choice.linear in {getattr(record, "linear", None) for record in tuned.kernels}:
+        if choice.of in {getattr(record, "of", None) for record in tuned.kernels}:
             click.echo(str(choice))
     for gain in tuned.gains:
         click.echo(gain_line(gain))
 
 
 def _gain_rows(record: Record) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of a table that tell of one kernel: of a linear, one a number of tokens."""
+    """Yield the rows of a table that tell of one kernel: of one of ours, one a size of calls."""
     from tvm_vacc.tile_records import TileRecord
 
     trials = str(record.trials)
@@ -91,6 +91,7 @@ def _gain_rows(record: Record) -> Iterator[tuple[str, ...]]:
     else:
         for times in record.measured:
             tokens = f"{times.tokens} token{'s' if times.tokens > 1 else ''}"
+            tokens += f" of {times.context}" if times.context else ""
             seconds = (f"{value * 1e6:.1f} us" for value in (times.untuned, times.tuned))
             yield f"{record.name}, {tokens}", trials, *seconds, f"{times.times:.2f}"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schedules.attention_tiles import Attention
 from schedules.tiles import Linear
 from tests.tvmc.conftest import Tvmc
 from tvm_vacc.errors import ConfigError
@@ -19,6 +20,7 @@ from tvm_vacc.tuning_records import KernelRecord, TuningRecords
 
 LINEAR = Linear("w8a16", 64, 32)
 OTHER = Linear("w8a16", 96, 32)
+ATTENTION = Attention("int8", 32, 2, 128)
 TASKS = Tasks(
     (
         Kernel("conv2d", None, 3, 2e6),
@@ -32,9 +34,11 @@ SOFTMAX = KernelRecord("softmax", "b", 1e-5, 2e-5, 64)
 POOL = KernelRecord("pool", "c", 1e-5, None, 64)
 TIMES = (TokenTimes(1, 3e-6, 2e-6, 1.5), TokenTimes(8, 4e-6, 4e-6, 1.0))
 GAINING = TileRecord(LINEAR, {"rows": 4}, TIMES, (TileTrial({"rows": 4}, 1.2),) * 5)
+DECODE = TokenTimes(1, 5e-6, 4e-6, 1.25, context=1024)
+FASTER = TileRecord(ATTENTION, {"tile_rows": 256}, (DECODE,), (TileTrial({"tile_rows": 256}, 1.2),))
 TUNED = Tuned(
-    TuningRecords(Path("records"), "tvm_vacc", {}, {LINEAR: GAINING}),
-    (CONV, SOFTMAX, POOL, GAINING, TileRecord(OTHER)),
+    TuningRecords(Path("records"), "tvm_vacc", {}, {LINEAR: GAINING, ATTENTION: FASTER}),
+    (CONV, SOFTMAX, POOL, GAINING, TileRecord(OTHER), FASTER),
     (Gain("run", 5e-3, 1e-3, 4.9),),
 )
 
@@ -96,7 +100,10 @@ def test_options_reach_the_library_and_results_the_user(
     assert lines[4] == [*name, "1", "token", "5", "3.0", "us", "2.0", "us", "1.50"]
     assert lines[5] == [*name, "8", "tokens", "5", "4.0", "us", "4.0", "us", "1.00"]
     assert lines[6] == ["linear", "w8a16", "96->32", "0", "-", "-", "no", "gain"]
+    name = ["attention", "int8", "32/2", "x", "128,", "1", "token", "of", "1024"]
+    assert lines[7] == [*name, "1", "5.0", "us", "4.0", "us", "1.25"]
     assert "linear w8a16 64->32: rows 4\n" in out
+    assert "attention int8 32/2 x 128: tile_rows 256\n" in out
     assert (
         "The model, a run, timed in turn: 5.000 ms without the records, 1.000 ms with them: 4.90 "
         "times as fast.\n" in out
