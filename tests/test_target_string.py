@@ -59,6 +59,7 @@ def test_accepted(text: str, options: dict[str, Any]) -> None:
         ("tvm_vacc, llvm, llvm", "tvm_vacc must come first"),
         ("tvm_vacc,", "a name is missing"),
         ("cuda", "unknown target 'cuda'"),
+        ("tvm_vacc/cuda", "unknown target 'tvm_vacc/cuda'"),
         ("tvm_vacc, cuda", "unknown target 'cuda'"),
         ("tvm_vacc mcpu=znver4", "'mcpu=znver4' is no option"),
         ("tvm_vacc -mcpu", "'-mcpu' is no option"),
@@ -148,6 +149,11 @@ def test_a_generic_target_warns_with_cost_and_cure(text: str) -> None:
     with pytest.warns(VaccWarning, match="several times slower.*-mcpu=native") as caught:
         make_target(text)
     assert len(caught) == 1
+
+
+def test_a_generic_target_of_another_machine_is_cured_otherwise() -> None:
+    with pytest.warns(VaccWarning, match="slower than it could; name a processor by -mcpu$"):
+        make_target("tvm_vacc -mtriple=aarch64-linux-gnu")
 
 
 def test_linux_on_riscv64_has_floats_in_registers() -> None:

@@ -45,7 +45,7 @@ _RISCV64_FEATURES = ("+m", "+a", "+f", "+d", "+c")
 
 GENERIC = (
     "the code will run on every processor of its architecture, with vectors of 128 bits and "
-    "several times slower than it could; write -mcpu=native for this machine, or name a processor"
+    "several times slower than it could"
 )
 _EXAMPLE = f'write for instance "{TAG} -mcpu=znver4"'
 
@@ -66,7 +66,7 @@ def parse_target(text: str) -> dict[str, Any]:
     text = text.strip()
     if text == C_TAG:
         return {"tag": C_TAG}
-    if text.startswith(C_TAG):
+    if text.startswith((f"{C_TAG} ", f"{C_TAG},")):
         raise TargetError(
             f"target {text!r}: {C_TAG} takes no options",
             "give them to the compiler that builds the sources",
@@ -140,7 +140,9 @@ def make_target(text: str) -> Target:
         config["mattr"] = [*native.pop("mattr"), *config.get("mattr", [])]
         config |= native
     elif config["tag"] == TAG and not config.keys() & {"mcpu", "mattr"}:
-        warnings.warn(f"target {text!r}: {GENERIC}", VaccWarning, stacklevel=1)
+        foreign = "mtriple" in config
+        cure = "name a processor by -mcpu" if foreign else f"write -mcpu={NATIVE} for this machine"
+        warnings.warn(f"target {text!r}: {GENERIC}; {cure}", VaccWarning, stacklevel=1)
     if _LINUX_ON_RISCV64.match(config.get("mtriple", "")):
         config["mattr"] = [*_RISCV64_FEATURES, *config.get("mattr", [])]
         config.setdefault("mabi", "lp64d")
@@ -190,7 +192,8 @@ def _parse_part(part: str, text: str) -> tuple[str, dict[str, Any]]:
     name, *rest = words
     if name not in (TAG, FALLBACK):
         raise TargetError(
-            f"target {text!r}: unknown target {name!r}", f"known: {TAG}, and {FALLBACK} after it"
+            f"target {text!r}: unknown target {name!r}",
+            f"known: {TAG}, and {FALLBACK} after it; {C_TAG}",
         )
     options: dict[str, Any] = {}
     for word in rest:

@@ -188,10 +188,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
     try:
+        if not zipfile.is_zipfile(path):  # NumPy would tell of pickles, and how to load them
+            raise ConfigError(f"{path}: is no .npz file", "write it by numpy.savez")
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ConfigError(f"{path}: is no .npz file", "write it by numpy.savez")
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
