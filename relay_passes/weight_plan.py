@@ -132,6 +132,14 @@ def with_plan(attrs: ir.DictAttrs, plan: Iterable[PackedWeight]) -> ir.DictAttrs
     return ir.make_node("ir.DictAttrs", **{**dict(attrs.items()), ATTRIBUTE: text})
 
 
+def without_plan(module: ir.IRModule, name: str) -> ir.IRModule:
+    """Return `module` without the plan noted on its function `name`: what kernels are made of."""
+    functions = dict(module.functions_items())
+    gvar = module.get_global_var(name)
+    functions[gvar] = functions[gvar].without_attr(ATTRIBUTE)
+    return ir.IRModule(functions, attrs=module.attrs)
+
+
 def read_plan(function: relax.Function) -> tuple[PackedWeight, ...]:
     """Return the plan noted on `function`; empty where no pass has noted one."""
     return _PLAN.validate_json(str(function.attrs.get(ATTRIBUTE, "[]")))

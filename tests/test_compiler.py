@@ -168,7 +168,7 @@ def compiled(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     directory = tmp_path_factory.mktemp("compiled")
     found = compiled_with(directory, {**KEYS, "checkpoint": checkpoint})
     assert found == dict.fromkeys(
-        ("graph", "kernels", "weights"), "it is the first of this artefact"
+        ("graph", "passes", "kernels", "weights"), "it is the first of this artefact"
     )
     return directory
 
@@ -178,27 +178,14 @@ def workspace(compiled: Path, tmp_path: Path) -> Path:
     return shutil.copytree(compiled, tmp_path / "copy")
 
 
-def test_a_changed_key_remakes_only_what_it_touches(checkpoint: Path, workspace: Path) -> None:
-    """Each compile follows the one before."""
+def test_what_is_remade_is_what_a_fresh_compile_makes(checkpoint: Path, workspace: Path) -> None:
+    """Which key remakes what: `tests/test_compiler_pieces.py`."""
     changed = {"workers": 2, "context": 64, "prefill": 32, "dtype": "fp16", "merge": "false"}
-    remade = {
-        "workers": set(),
-        "context": set(),
-        "prefill": {"kernels"},
-        "dtype": {"kernels", "weights"},
-        "merge": {"weights"},
-    }
-    keys = {**KEYS, "checkpoint": checkpoint}
-    for name, value in changed.items():
-        keys[name] = value
-        found = compiled_with(workspace, keys)
-        assert {piece for piece, reason in found.items() if reason} == remade[name], name
-        if "kernels" in remade[name]:
-            assert f"{name}: {KEYS[name]} -> {value}" in found["kernels"]
-        manifest = open_artifact(workspace / "w" / "x", verify=True).manifest
-        assert (manifest.context, manifest.prefill) == (keys["context"], keys["prefill"])
-        assert manifest.dtype == keys["dtype"]
-        assert (len(manifest.weights) > 1) == (keys["merge"] == "false")
+    found = compiled_with(workspace, {**KEYS, "checkpoint": checkpoint, **changed})
+    assert {piece for piece, reason in found.items() if reason} == {"passes", "kernels", "weights"}
+    manifest = open_artifact(workspace / "w" / "x", verify=True).manifest
+    assert (manifest.context, manifest.prefill, manifest.dtype) == (64, 32, "fp16")
+    assert len(manifest.weights) > 1
     want = tvm_vacc.compile(
         checkpoint, output=workspace / "fresh", dtype="fp16", prefill=32, context=64
     )
@@ -228,6 +215,7 @@ def test_what_is_in_the_cache_is_held_against_its_hash(checkpoint: Path, workspa
     os.utime(path, ns=(1, 1))
     assert compiled_with(workspace, keys) == {
         "graph": "",
+        "passes": "",
         "kernels": "",
         "weights": "weights.safetensors in the cache is damaged",
     }

@@ -81,7 +81,8 @@ def test_choices_that_no_kernel_has_are_refused(tmp_path: Path, tiles: dict[str,
 
 def test_only_what_changes_kernels_changes_their_key(tmp_path: Path) -> None:
     def parts() -> dict[str, str]:
-        return BuildOptions(tuning=records).parts
+        options = BuildOptions(tuning=records)
+        return options.pass_parts | options.kernel_parts
 
     records = TuningRecords.open_or_start(tmp_path, TARGET)
     empty = parts()

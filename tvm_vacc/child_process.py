@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.util import find_spec
+from types import TracebackType
 
 from tvm_vacc import errors
 from tvm_vacc.errors import VaccError
@@ -47,51 +49,88 @@ def has_torch() -> bool:
     return False
 
 
+class Child(AbstractContextManager["Child"]):
+    """A process that runs ``python -m module arguments``, which ends its work by `do_work`.
+
+    A context manager: leaving it kills a process that nobody has waited for.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        """Start it.
+
+        Args:
+            module: whose ``__main__`` calls `do_work`.
+            arguments: of its command line.
+        """
+        # The pipe to its standard input closes when this process ends, however it does.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._notes: list[str] = []
+        self._drain = threading.Thread(target=self._read_notes)
+        self._drain.start()
+
+    def wait(self, report: Report = lambda _: None) -> None:
+        """Return when it has done its work.
+
+        Args:
+            report: takes the progress that it tells.
+
+        Raises:
+            VaccError: whatever the work raises.
+            ChildEndedError: it ended by a signal, a traceback or by itself.
+        """
+        answers = self._process.stdout
+        assert answers is not None
+        refused: dict[str, str] = {}
+        for line in answers:
+            told = json.loads(line)
+            if "progress" in told:
+                report(Progress(**told["progress"]))
+            else:
+                refused = told["refused"]
+        code = self._process.wait()
+        self._drain.join()
+        if refused:
+            raise getattr(errors, refused["class"])(refused["message"], refused["cure"])
+        if code:
+            last = self._notes[0].strip().splitlines()[-1:] or [_how_it_ended(code)]
+            raise ChildEndedError(last[0], max(0, -code))
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Let it be over."""
+        self._process.kill()  # which one that has ended does not feel
+        with self._process:
+            self._drain.join()
+
+    def _read_notes(self) -> None:
+        complaints = self._process.stderr
+        assert complaints is not None
+        self._notes.append(complaints.read())
+
+
 def run_child(module: str, *arguments: str, report: Report = lambda _: None) -> None:
-    """Run ``python -m module arguments`` and return when it has done its work by `do_work`.
+    """Run ``python -m module arguments`` and return when it has done its work.
 
     Args:
-        module: whose ``__main__`` calls `do_work`.
+        module: as `Child` takes it, like `arguments`.
         arguments: of its command line.
         report: takes the progress that it tells.
 
     Raises:
-        VaccError: whatever the work raises.
-        ChildEndedError: it ended by a signal, a traceback or by itself.
+        VaccError: see `Child.wait`, like `ChildEndedError`.
     """
-    # The pipe to its standard input closes when this process ends, however it does.
-    with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        answers, complaints = child.stdout, child.stderr
-        assert answers is not None
-        assert complaints is not None
-        notes: list[str] = []
-        drain = threading.Thread(target=lambda: notes.append(complaints.read()))
-        drain.start()
-        refused: dict[str, str] = {}
-        try:
-            for line in answers:
-                told = json.loads(line)
-                if "progress" in told:
-                    report(Progress(**told["progress"]))
-                else:
-                    refused = told["refused"]
-            code = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-        finally:
-            drain.join()
-    if refused:
-        raise getattr(errors, refused["class"])(refused["message"], refused["cure"])
-    if code:
-        last = notes[0].strip().splitlines()[-1:] or [_how_it_ended(code)]
-        raise ChildEndedError(last[0], max(0, -code))
+    with Child(module, *arguments) as child:
+        child.wait(report)
 
 
 def do_work(work: Callable[[Report], None]) -> int:

@@ -30,11 +30,12 @@ from tvm_vacc.pipeline import (
     linear_dtype,
 )
 from tvm_vacc.progress import Report
-from tvm_vacc.steps.build import make_build
 from tvm_vacc.steps.calibrate import choose_codes, read_samples
+from tvm_vacc.steps.kernels import making_kernels
 from tvm_vacc.steps.manifest import copy_text_files, make_manifest
 from tvm_vacc.steps.model_entry import Model, open_model
 from tvm_vacc.steps.options import resolve_options
+from tvm_vacc.steps.passes import make_passes
 from tvm_vacc.steps.passport import check_yardstick, make_passport, promoted_layers
 from tvm_vacc.steps.stored_codes import stored_matrices, with_stored_codes
 from tvm_vacc.steps.weights import make_weights
@@ -118,30 +119,31 @@ def compile(
         promoted = _promoted(model, options, cache, report) if passport else ()
         if promoted:
             steps = steps_of(model, options, tvm_target, build, watch, promoted)
-        built = make_build(
+        lowered = make_passes(
             model.read,
             steps,
             model.onnx.parent,
-            tvm_target,
-            linker,
-            _kernels_key(model, options, steps, tvm_target, linker, build),
+            _passes_key(model, options, steps, build),
             cache,
-            writer,
             report,
-            options=build,
-            watch=watch,
+            watch,
         )
-        tensors = built.tensors(model.onnx.parent)
-        codes = choose_codes(built.plan, tensors, samples, options, cache, report)
-        weights = make_weights(
-            codes.plan,
-            codes.sources,
-            cache,
-            writer,
-            report,
-            merge=options.merge_params,
-            workers=options.workers,
-        )
+        built, root = lowered.build, model.onnx.parent
+        with making_kernels(
+            lowered, tvm_target, linker, cache, writer, report, options=build, watch=watch
+        ) as finish_kernels:
+            codes = choose_codes(built.plan, built.tensors(root), samples, options, cache, report)
+            weights = make_weights(
+                codes.plan,
+                codes.sources,
+                cache,
+                writer,
+                report,
+                merge=options.merge_params,
+                workers=options.workers,
+            )
+            passes = (*built.passes, *finish_kernels())
+        built = dataclasses.replace(built, passes=passes)
         if model.spec is not None:
             copy_text_files(model.text_files, writer)
         manifest = make_manifest(options, tvm_target, built, weights, model.spec, model.lengths)
@@ -257,25 +259,18 @@ def linker_for(
     return None
 
 
-def _kernels_key(
-    model: Model,
-    options: CompileOptions,
-    steps: Sequence[Step],
-    target: tvm.target.Target,
-    linker: Linker | None,
-    build: BuildOptions,
+def _passes_key(
+    model: Model, options: CompileOptions, steps: Sequence[Step], build: BuildOptions
 ) -> Key:
-    """All that kernels depend on. The context is not in it: it only sizes the caches at load."""
+    """All that the passes depend on; the first ones stand in them already, for explanations."""
     return Key(
         {
-            "target": str(target),
             "dtype": options.dtype,
             "quantization": str(options.quantization),
             "prefill": str(model.lengths[0]) if model.lengths else "none",
             "passes": digest_of(repr(steps)),
-            **build.parts,
+            **build.pass_parts,
             **model.parts,
-            "linker": str(linker or "none"),
             **tool_parts("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxsim"),
         }
     )

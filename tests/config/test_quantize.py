@@ -22,7 +22,7 @@ def test_what_becomes_of_the_weights(folder: Path) -> None:
     expected = Quantization("w4a16", W4A16, "round_to_nearest", 64, None, embedding=False)
     assert load(folder, text).compile_options.quantization == expected
     text = text.replace("w4a16", "w8a8, head: 8bit, embedding: 8bit")
-    expected = Quantization("w8a8", W8A8, "round_to_nearest", 64, W8A16, embedding=True)
+    expected = Quantization("w8a8", W8A8, "round_to_nearest", 0, W8A16, embedding=True)
     assert load(folder, text).compile_options.quantization == expected
     everywhere = load(folder, text.replace("w8a8", "w8a8, sensitive: 8bit"))
     assert everywhere.compile_options.quantization == dataclasses.replace(
@@ -74,7 +74,8 @@ def test_types_with_a_cache_of_int8(
 ) -> None:
     text = BASE.replace("tp: 1", f"tp: 1\n  quantize: {{type: {type_}, group_size: 32}}")
     config = load(folder, text)
-    expected = Quantization(type_, scheme, quantizer, 32, None, embedding=False, kv8=True)
+    group_size = 32 if scheme is W4A16 else 0  # elsewhere the key has no effect
+    expected = Quantization(type_, scheme, quantizer, group_size, None, embedding=False, kv8=True)
     assert config.compile_options.quantization == expected
     has_effect = scheme is W4A16
     assert has_effect != any("group_size has no effect" in note for note in config.notes)

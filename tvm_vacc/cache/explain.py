@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tvm_vacc.cache.key import Key
@@ -37,7 +37,7 @@ def explain(
     Args:
         piece: its name.
         key: of now.
-        before: the parts of then; None where there was none.
+        before: all that was told of then (`Key.told`); None where there was none.
         reused: whether the piece was there and whole.
         reason: what else speaks against reusing it; empty where nothing does.
     """
@@ -47,12 +47,16 @@ def explain(
         return Explanation(piece, False, reason)
     if before is None:
         return Explanation(piece, False, "it is the first of this artefact")
-    changes = [
-        f"{name}: {before.get(name, _NONE)} -> {key.parts.get(name, _NONE)}"
-        for name in [*key.parts, *(before.keys() - key.parts.keys())]
-        if before.get(name) != key.parts.get(name)
-    ]
-    if not changes:
+    told = key.told
+
+    def changed(names: Iterable[str]) -> list[str]:
+        return [name for name in names if before.get(name) != told.get(name)]
+
+    names: dict[str, None] = {}
+    for name in changed([*key.parts, *(before.keys() - told.keys())]):
+        names |= dict.fromkeys(changed(key.behind.get(name, ())) or [name])
+    if not names:
         return Explanation(piece, False, "nothing has changed, but it is not in the cache")
+    changes = [f"{name}: {before.get(name, _NONE)} -> {told.get(name, _NONE)}" for name in names]
     more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
     return Explanation(piece, False, "; ".join(changes[:_SHOWN]) + more)

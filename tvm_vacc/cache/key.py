@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,15 +26,24 @@ class Key:
 
     Attributes:
         parts: names and values; a piece may be reused where all of them are equal.
+        behind: of parts that are hashes of something made before, by their names: the parts that it
+            was made of. They decide nothing, and explain why such a hash is another one.
     """
 
     parts: Mapping[str, str]
+    behind: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the parts, in hex."""
         text = json.dumps(dict(self.parts), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def told(self) -> dict[str, str]:
+        """All that explanations compare with the last compile."""
+        causes = {name: value for parts in self.behind.values() for name, value in parts.items()}
+        return causes | dict(self.parts)
 
 
 def digest_of(value: object) -> str:

@@ -2,7 +2,8 @@
 
     .tvm_vacc_cache/
       graph/<key>/      model.onnx
-      kernels/<key>/    model.so, build.json
+      passes/<key>/     build.json: what the passes have found, how the weights are made
+      kernels/<key>/    model.so, reports.json
       weights/<key>/    weights.safetensors
       codes/<key>/      layer.0000.safetensors, layer.0000.json, ...: what calibration chose
       reference/<key>/  yardstick.npz, logits.npy, hidden.*.npy
@@ -151,7 +152,7 @@ class Cache:
         """Lend a piece, under its lock: ready, or to be made and finished by the caller.
 
         Args:
-            kind: `graph`, `kernels`, `codes`, `weights`, `reference` or `passport`.
+            kind: `graph`, `passes`, `kernels`, `codes`, `weights`, `reference` or `passport`.
             key: what it is made of.
             label: what it is called; default: its kind.
             fresh: why it must be made anew, if it must.
@@ -177,7 +178,7 @@ class Cache:
                 previous = self._last_parts().get(label)
                 reason = fresh or damage
                 self.explanations.append(explain(label, key, previous, files is not None, reason))
-            self._now[label] = dict(key.parts)
+            self._now[label] = key.told
             if files is not None:
                 os.utime(final)  # the time of its last use
                 yield Piece(final, True, files, final)

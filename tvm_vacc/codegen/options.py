@@ -31,14 +31,27 @@ class BuildOptions:
     tuning: TuningRecords | None = None
 
     @property
-    def parts(self) -> dict[str, str]:
-        """What the key of the kernels holds of it; our passes stand there by themselves."""
+    def pass_parts(self) -> dict[str, str]:
+        """What the key of our passes holds of it; the passes stand there by themselves."""
+        return {
+            **self._common_parts,
+            "tuned tiles": digest_of(self.tuning.tiles) if self.tuning else "none",
+        }
+
+    @property
+    def kernel_parts(self) -> dict[str, str]:
+        """What the key of the kernels holds of it."""
+        return {
+            **self._common_parts,
+            "pass config": digest_of(dict(self.pass_config)),
+            "tuned schedules": digest_of(self.tuning.schedules) if self.tuning else "none",
+        }
+
+    @property
+    def _common_parts(self) -> dict[str, str]:
         return {
             "opt level": str(self.opt_level),
             "disabled passes": ", ".join(sorted(self.disabled)),
-            "pass config": digest_of(dict(self.pass_config)),
-            "tuned schedules": digest_of(self.tuning.schedules) if self.tuning else "none",
-            "tuned tiles": digest_of(self.tuning.tiles) if self.tuning else "none",
         }
 
 

@@ -92,16 +92,17 @@ class Quantize(Section):
 
     @property
     def options(self) -> Quantization:
-        """What the compiler needs to know."""
+        """What the compiler needs to know; keys without effect on `type` leave no trace in it."""
+        scheme = self._scheme
         return Quantization(
             type=self.type,
-            scheme=self._scheme,
+            scheme=scheme,
             quantizer=GPTQ if self.is_calibrated else ROUND_TO_NEAREST,
-            group_size=self.group_size,
+            group_size=self.group_size if scheme is not None and scheme.weight_bits < 8 else 0,
             head=self._head,
             embedding=self.embedding == "8bit",
             kv8=self.has_kv8,
-            spares_activations=self.sensitive == "16bit",
+            spares_activations=scheme is not W8A8 or self.sensitive == "16bit",
         )
 
     @property

@@ -26,11 +26,12 @@ from tvm_vacc.progress import Progress, Report
 from tvm_vacc.relay.factory import GraphExecutorFactoryModule
 from tvm_vacc.runtime.signature import Signature
 from tvm_vacc.runtime.tensors import to_tvm
-from tvm_vacc.steps.build import describe, run_passes, tuning_reports
 from tvm_vacc.steps.manifest import make_manifest
 from tvm_vacc.steps.model_entry import open_graph
 from tvm_vacc.steps.options import resolve_options
+from tvm_vacc.steps.passes import describe, run_passes
 from tvm_vacc.steps.stored_weights import pack_weight
+from tvm_vacc.steps.write_kernels import tuning_reports
 from tvm_vacc.target_string import make_target
 
 _TAR = "compile it with -f tar: one file, which holds all of it"

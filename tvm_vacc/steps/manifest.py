@@ -16,7 +16,7 @@ from tvm_vacc.config import CompileOptions
 from tvm_vacc.limits import PAGE_SIZE
 from tvm_vacc.model_spec import ModelSpec
 from tvm_vacc.pipeline import linear_dtype
-from tvm_vacc.steps.build import Build
+from tvm_vacc.steps.passes import Build
 from tvm_vacc.steps.stored_weights import storage_report
 from tvm_vacc.target import processor_of
 

@@ -1,4 +1,4 @@
-"""The third step of a compile: the packed weights, streamed from the checkpoint or reused."""
+"""The step behind the passes: the packed weights, streamed from the checkpoint or reused."""
 
 from __future__ import annotations
 

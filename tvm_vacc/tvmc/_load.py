@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tvm_vacc.errors import ArtifactError
-from tvm_vacc.tvmc._light_tvm import import_runtime, torch_hidden
+from tvm_vacc.light_tvm import import_runtime, torch_hidden
 
 if TYPE_CHECKING:
     from tvm_vacc.artifact.manifest import Manifest

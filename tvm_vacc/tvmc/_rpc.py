@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.light_tvm import import_runtime, torch_hidden
 from tvm_vacc.limits import RPC_TIMEOUT_SECONDS
-from tvm_vacc.tvmc._light_tvm import import_runtime, torch_hidden
 from tvm_vacc.tvmc._load import require_kind
 
 if TYPE_CHECKING:

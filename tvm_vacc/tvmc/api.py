@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvm_vacc.errors import ConfigError, RequestError
+from tvm_vacc.light_tvm import torch_hidden
 from tvm_vacc.limits import RPC_TIMEOUT_SECONDS
 from tvm_vacc.target import TAG
-from tvm_vacc.tvmc._light_tvm import torch_hidden
 from tvm_vacc.tvmc._rpc import DEFAULT_PORT
 from tvm_vacc.tvmc.commands.compile import compile_command
 from tvm_vacc.tvmc.compiling.dumps import read_watch

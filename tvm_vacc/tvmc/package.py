@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.light_tvm import torch_hidden
 
 if TYPE_CHECKING:
     from tvm_vacc.runtime.graph import Graph

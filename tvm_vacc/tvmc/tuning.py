@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.light_tvm import torch_hidden
 from tvm_vacc.tvmc.model import TVMCModel
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.light_tvm import torch_hidden
 from tvm_vacc.tvmc._sections import SectionedCommand
 from tvm_vacc.tvmc.compiling.dumps import dump_options, read_watch
 from tvm_vacc.tvmc.compiling.linking import linker_options, read_linker_options

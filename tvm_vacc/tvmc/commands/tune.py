@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tvm_vacc.tvmc._light_tvm import torch_hidden
+from tvm_vacc.light_tvm import torch_hidden
 
 
 @click.command(short_help="Look for faster kernels on this machine.")
