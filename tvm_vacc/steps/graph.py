@@ -10,17 +10,16 @@ from typing import NamedTuple
 from tvm_vacc.artifact.manifest import FileEntry
 from tvm_vacc.cache.key import Key, digest_of, tool_parts
 from tvm_vacc.cache.store import Cache
+from tvm_vacc.frontend.check_onnx import check_onnx
 from tvm_vacc.frontend.checkpoint import Checkpoint
+from tvm_vacc.frontend.export_onnx import export_onnx
 from tvm_vacc.frontend.quantized_checkpoint_codes import StoredCodes
 from tvm_vacc.frontend.read_ahead import read_ahead
 from tvm_vacc.frontend.weight_files import PlacedWeights, place_weights
 from tvm_vacc.progress import Progress, Report
 from tvm_vacc.safe_io import sha256_file
-from tvm_vacc.steps.export_process import export_graph
 
 GRAPH = "model.onnx"
-
-_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript")
 
 
 class Graph(NamedTuple):
@@ -51,9 +50,10 @@ def make_graph(checkpoint: Checkpoint, path: Path, cache: Cache, report: Report)
         if piece.is_ready:
             shutil.copyfile(piece.directory / GRAPH, path)
         else:
-            # A checkpoint that was not compiled before; export and kernels leave the disk alone.
+            # A checkpoint that was not compiled before; the passes leave the disk alone.
             read_ahead(checkpoint.files)
-            export_graph(checkpoint.path, path)
+            quantized = {name: matrix.codes.shape for name, matrix in checkpoint.stored.items()}
+            check_onnx(export_onnx(checkpoint, path), quantized)
             shutil.copyfile(path, piece.directory / GRAPH)
             digest = sha256_file(piece.directory / GRAPH)
             piece.finish({GRAPH: FileEntry(digest, path.stat().st_size)})
@@ -88,6 +88,6 @@ def _key(checkpoint: Checkpoint, locations: Mapping[Path, str]) -> Key:
         {
             "config": digest_of(checkpoint.spec.to_json()),
             "tensors": digest_of(tensors),
-            **tool_parts(*_TOOLS),
+            **tool_parts("numpy", "onnx"),
         }
     )
