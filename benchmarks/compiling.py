@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.memory_watch import MemoryWatch
 from benchmarks.results import Phase
 from tvm_vacc.errors import ConfigError
+from tvm_vacc.light_tvm import torch_hidden
 from tvm_vacc.progress import Progress
 from tvm_vacc.tvmc.main import user_error
 
@@ -47,9 +48,10 @@ def compile_by_phase(
             phases.append(Phase(name, now - began, *watch.take()))
             began, name = now, following
 
-        import tvm_vacc
+        with torch_hidden():  # as `tvmc compile` does
+            from tvm_vacc import compiler
 
-        tvm_vacc.compile(model, output=output, target=target, dtype=dtype, progress=report)
+        compiler.compile(model, output=output, target=target, dtype=dtype, progress=report)
         finish("")
     return tuple(phases)
 

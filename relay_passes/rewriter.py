@@ -7,13 +7,14 @@ to iterate, and operand order, axes, bounds and constants are checked where they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
 from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
+from tvm_ffi import structural_equal
 
 from relay_passes.base import NUM_INPUT, PassResult
 
@@ -120,7 +121,8 @@ def rewrite(module: ir.IRModule, rule: Rule) -> PassResult:
         matches += replacement is not None
         return replacement
 
-    return PassResult(replace_main(module, rebuild(main, counted)), matches)
+    rebuilt = rebuild(main, counted)
+    return PassResult(replace_main(module, rebuilt) if matches else module, matches)
 
 
 def is_straight(function: relax.Function) -> bool:
@@ -154,16 +156,31 @@ def rebuild(
     graph = Graph(builder.lookup_binding, tuple(params), num_input, builder, renamed, spans)
     with builder.function("main", params):
         with builder.dataflow():
-            for binding in function.body.blocks[0].bindings:
-                value = substitute(binding.value, renamed)
+            bindings = list(function.body.blocks[0].bindings)
+            for binding in bindings:
+                builder.get_unique_name(binding.var.name)  # no new variable takes it
+            for binding in bindings:
+                old = binding.value
+                value = substitute(old, renamed) if renamed else old
                 if isinstance(binding, relax.MatchCast):
                     renamed[binding.var] = builder.match_cast(value, binding.ty)
                     continue
-                value = builder.normalize(value)
+                value = value if value is old else builder.normalize(value)
                 spans[-1] = value.span if isinstance(value, relax.Call) else None
                 replacement = rule(graph, value)
+                if replacement is None and value is old and is_inner(binding.var):
+                    builder.emit_normalized(binding)
+                    continue
                 value = value if replacement is None else replacement
-                renamed[binding.var] = value if is_leaf(value) else emit(builder, value, spans[-1])
+                if is_leaf(value):
+                    renamed[binding.var] = value
+                    continue
+                value = normalized(builder, value, spans[-1])
+                if is_inner(binding.var) and structural_equal(value.ty, binding.var.ty):
+                    # It keeps its variable, and so what reads it stays as it stands.
+                    builder.emit_normalized(relax.VarBinding(binding.var, value))
+                else:
+                    renamed[binding.var] = builder.emit(value)
             body = graph.value(substitute(function.body.body, renamed))
             if isinstance(body, relax.Tuple):
                 fields = outputs(list(body.fields))
@@ -183,18 +200,37 @@ def replace_main(module: ir.IRModule, main: relax.Function) -> ir.IRModule:
     return relax.transform.DeadCodeElimination(["main"])(replaced)
 
 
+def is_inner(var: relax.Var) -> bool:
+    """Whether `var` is seen in its dataflow block only."""
+    return isinstance(var, relax.DataflowVar)
+
+
 def substitute(expr: relax.Expr, renamed: Mapping[relax.Var, relax.Expr]) -> relax.Expr:
-    """Replace variables in a binding's value, which in normal form is one level deep."""
+    """Replace variables in a binding's value, which in normal form is one level deep.
+
+    `expr` itself is returned where it has none of `renamed`.
+    """
     if isinstance(expr, relax.Var):
         return renamed.get(expr, expr)
     if isinstance(expr, relax.Tuple):
-        return relax.Tuple([substitute(field, renamed) for field in expr.fields])
+        fields, is_same = _substituted(expr.fields, renamed)
+        return expr if is_same else relax.Tuple(fields)
     if isinstance(expr, relax.TupleGetItem):
-        return relax.TupleGetItem(substitute(expr.tuple_value, renamed), expr.index)
+        (source,), is_same = _substituted([expr.tuple_value], renamed)
+        return expr if is_same else relax.TupleGetItem(source, expr.index)
     if isinstance(expr, relax.Call):
-        args = [substitute(arg, renamed) for arg in expr.args]
-        return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
+        args, is_same = _substituted(expr.args, renamed)
+        return expr if is_same else relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     return expr
+
+
+def _substituted(
+    exprs: Iterable[relax.Expr], renamed: Mapping[relax.Var, relax.Expr]
+) -> tuple[list[relax.Expr], bool]:
+    """Return `exprs` with variables replaced, and whether none was."""
+    old = list(exprs)
+    new = [substitute(expr, renamed) for expr in old]
+    return new, all(a is b for a, b in zip(old, new, strict=True))
 
 
 def with_span(expr: relax.Expr, span: ir.Span | None) -> relax.Expr:
@@ -209,11 +245,19 @@ def with_span(expr: relax.Expr, span: ir.Span | None) -> relax.Expr:
     return relax.Call(expr.op, args, expr.attrs, expr.ty_args, span)
 
 
+def normalized(
+    builder: relax.BlockBuilder, expr: relax.Expr, span: ir.Span | None
+) -> relax.Expr:
+    """Bind the calls nested in `expr`, as what has the origin `span`; return `expr` of variables."""
+    if span is None:
+        return builder.normalize(expr)
+    # Normalising takes nested calls apart, and the outer one's origin away.
+    return with_span(builder.normalize(with_span(expr, span)), span)
+
+
 def emit(builder: relax.BlockBuilder, expr: relax.Expr, span: ir.Span | None) -> relax.Var:
     """Bind `expr`, nested calls included, as what has the origin `span`; return its variable."""
-    if span is not None:  # normalising takes nested calls apart, and the outer one's origin away
-        expr = with_span(builder.normalize(with_span(expr, span)), span)
-    return builder.emit(expr)
+    return builder.emit(normalized(builder, expr, span))
 
 
 def is_leaf(expr: relax.Expr) -> bool:
