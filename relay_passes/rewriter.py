@@ -245,10 +245,8 @@ def with_span(expr: relax.Expr, span: ir.Span | None) -> relax.Expr:
     return relax.Call(expr.op, args, expr.attrs, expr.ty_args, span)
 
 
-def normalized(
-    builder: relax.BlockBuilder, expr: relax.Expr, span: ir.Span | None
-) -> relax.Expr:
-    """Bind the calls nested in `expr`, as what has the origin `span`; return `expr` of variables."""
+def normalized(builder: relax.BlockBuilder, expr: relax.Expr, span: ir.Span | None) -> relax.Expr:
+    """Bind the calls nested in `expr`, as of the origin `span`; return it over variables."""
     if span is None:
         return builder.normalize(expr)
     # Normalising takes nested calls apart, and the outer one's origin away.

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.target import codegen
 
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.ops._registry import VaccOp
 from tvm_vacc.runtime.tensors import to_numpy, to_tvm
 
@@ -56,7 +57,7 @@ def compile_op(
         with builder.dataflow():
             result = builder.emit_output(op(*params, **attrs))
         builder.emit_func_output(result)
-    executable = tvm.compile(builder.get(), target=tvm.target.Target(target))
+    executable = tvm.compile(builder.get(), target=tvm.target.Target(target), tir_pipeline=NAME)
     main = relax.VirtualMachine(executable, tvm.cpu())["main"]
 
     def run(*arrays: np.ndarray) -> Any:

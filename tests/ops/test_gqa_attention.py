@@ -12,6 +12,7 @@ from tvm import relax, tirx
 
 from schedules.kv_cache import key_cache_shape, value_cache_shape
 from tests.ops.harness import host_targets, run_op, target_name, to_numpy, to_tvm
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.ops import gqa_attention, kv_append
 
 HEADS, KV_HEADS, HEAD_DIM, SCALE = 4, 2, 32, 32**-0.5
@@ -96,7 +97,8 @@ def test_one_graph_appends_and_attends_at_any_size(target: Any, products: str) -
             )
         builder.emit_func_output(out)
     main = relax.VirtualMachine(
-        tvm.compile(builder.get(), target=tvm.target.Target(target)), tvm.cpu()
+        tvm.compile(builder.get(), target=tvm.target.Target(target), tir_pipeline=NAME),
+        tvm.cpu(),
     )["main"]
 
     rng = np.random.default_rng(0)

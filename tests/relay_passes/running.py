@@ -20,6 +20,7 @@ from relay_passes.fuse_rope import FuseRope
 from relay_passes.fuse_swiglu import FuseSwiglu
 from relay_passes.rewrite_kv_cache import RewriteKvCache
 from tests.ops.harness import to_numpy, to_tvm
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.frontend.import_onnx import ImportedModel, import_onnx
 
 FUSIONS: tuple[Pass, ...] = (
@@ -60,7 +61,7 @@ def apply(graph_pass: Pass, module: ir.IRModule) -> ir.IRModule:
 
 def run_main(module: ir.IRModule, values: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Compile for stock LLVM and run; parameters are taken from `values` by name."""
-    executable = tvm.compile(module, target="llvm")
+    executable = tvm.compile(module, target="llvm", tir_pipeline=NAME)
     arguments = [to_tvm(values[param.name]) for param in module["main"].params]
     result = relax.VirtualMachine(executable, tvm.cpu())["main"](*arguments)
     if isinstance(result, tvm.runtime.Tensor):

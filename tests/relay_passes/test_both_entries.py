@@ -17,6 +17,7 @@ from tests.frontend.glm_factory import make_glm_checkpoint
 from tests.frontend.hf_export import TinyGlm, export_hf, traced
 from tests.ops.harness import to_numpy, to_tvm
 from tests.relay_passes.running import CACHE, FUSIONS, apply, fused, op_names, run_main
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.frontend.checkpoint import open_checkpoint
 from tvm_vacc.frontend.export_onnx import export_onnx
 from tvm_vacc.frontend.import_onnx import ImportedModel, import_onnx
@@ -167,7 +168,9 @@ def _paged_logits(
         key = np.zeros((4, glm.kv_heads, glm.head_dim, 16), np.float32)
         values[f"cache.{i}.key"] = to_tvm(key)
         values[f"cache.{i}.value"] = to_tvm(key.transpose(0, 1, 3, 2))
-    run = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())["main"]
+    run = relax.VirtualMachine(tvm.compile(module, target="llvm", tir_pipeline=NAME), tvm.cpu())[
+        "main"
+    ]
     logits, past = [], 0
     for length in chunks:
         end = past + length

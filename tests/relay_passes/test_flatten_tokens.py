@@ -12,6 +12,7 @@ from tests.ops.harness import to_numpy, to_tvm
 from tests.relay_passes.build import module
 from tests.relay_passes.fused_glm import FusedGlm, tiny_spec
 from tests.relay_passes.running import apply, op_names, run_main
+from tvm_vacc.codegen.kernel_pipeline import NAME
 
 TOKENS = 21
 
@@ -29,7 +30,7 @@ def tensor_ranks(function: relax.Function, op_name: str) -> set[int]:
 
 def glm_logits(glm: ir.IRModule, values: dict[str, np.ndarray]) -> np.ndarray:
     """Run `glm` on `values`; ids and positions in the rank that its parameters have."""
-    machine = relax.VirtualMachine(tvm.compile(glm, target="llvm"), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(glm, target="llvm", tir_pipeline=NAME), tvm.cpu())
     arguments = [
         to_tvm(values[param.name].reshape((-1, TOKENS)[-len(param.ty.shape) :]))
         if param.name in ("input_ids", "position_ids")

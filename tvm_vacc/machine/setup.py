@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import tvm
 
 from schedules.isa import Isa, isa_of
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.runtime.executable import set_threads
 from tvm_vacc.target_string import make_target
 
@@ -45,4 +46,4 @@ class Setup:
     def build(self, kernel: tvm.tirx.PrimFunc) -> Callable[..., None]:
         """Compile one kernel alone; the result takes tensors and writes its outputs into them."""
         module = tvm.IRModule({"kernel": kernel.with_attr("global_symbol", "kernel")})
-        return tvm.compile(module, target=self.target)["kernel"]
+        return tvm.compile(module, target=self.target, tir_pipeline=NAME)["kernel"]

@@ -12,6 +12,7 @@ from tvm import ir, relax
 from relay_passes.bundle_params import ENTRY, BundleParams
 from relay_passes.weight_plan import read_plan
 from tvm_vacc.artifact.manifest import TensorSpec
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.codegen.pass_names import check_pass_names
 from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.errors import ConfigError
@@ -66,7 +67,7 @@ def build(
     resolved = resolve_target(target, target_host)
     bound = bind_weights(ir_mod, params)
     module = _run_passes(bound, resolved)
-    bytecode = tvm.compile(module, target=resolved).mod
+    bytecode = tvm.compile(module, target=resolved, tir_pipeline=NAME).mod
     kernels = tuple(bytecode.imports)
     bytecode.clear_imports()
     given = tuple(params or ())

@@ -17,6 +17,7 @@ import tvm_ffi
 
 from schedules.isa import isa_of
 from schedules.round_to_nearest import SOURCE_DTYPES, round_to_nearest_kernel
+from tvm_vacc.codegen.kernel_pipeline import NAME
 from tvm_vacc.quantize.round_to_nearest import round_to_nearest
 from tvm_vacc.target_string import NATIVE, make_target
 
@@ -69,5 +70,5 @@ def _compiled(dtype: str, bits: int) -> Callable[..., None]:
     target = make_target(f"tvm_vacc -mcpu={NATIVE}")
     kernel = round_to_nearest_kernel(dtype, bits, isa_of(target))
     module = tvm.IRModule({"kernel": kernel.with_attr("global_symbol", "kernel")})
-    function: Callable[..., None] = tvm.compile(module, target=target)["kernel"]
+    function: Callable[..., None] = tvm.compile(module, target=target, tir_pipeline=NAME)["kernel"]
     return function
