@@ -121,8 +121,7 @@ def rewrite(module: ir.IRModule, rule: Rule) -> PassResult:
         matches += replacement is not None
         return replacement
 
-    rebuilt = rebuild(main, counted)
-    return PassResult(replace_main(module, rebuilt) if matches else module, matches)
+    return PassResult(replace_main(module, rebuild(main, counted)), matches)
 
 
 def is_straight(function: relax.Function) -> bool:
@@ -168,12 +167,12 @@ def rebuild(
                 value = value if value is old else builder.normalize(value)
                 spans[-1] = value.span if isinstance(value, relax.Call) else None
                 replacement = rule(graph, value)
-                if replacement is None and value is old and is_inner(binding.var):
-                    builder.emit_normalized(binding)
-                    continue
                 value = value if replacement is None else replacement
                 if is_leaf(value):
                     renamed[binding.var] = value
+                    continue
+                if value is old and is_inner(binding.var):
+                    builder.emit_normalized(binding)
                     continue
                 value = normalized(builder, value, spans[-1])
                 if is_inner(binding.var) and structural_equal(value.ty, binding.var.ty):

@@ -163,7 +163,6 @@ TENSORS: dict[str, tuple[str, Callable[[Arrays], Arrays], str]] = {
     "order": ("packed-4-32", lambda own: own | {"weight_g_idx": np.arange(96, dtype=np.int32) % 3}, "act-order"),
     "zero points": ("int-8", lambda own: own | {"weight_zero_point": np.ones((64, 1), np.int8)}, "asymmetric"),
     "unknown": ("int-8", lambda own: own | {"input_scale": np.ones(1, np.float32)}, "no tensor of this"),
-    "one in floats": ("int-8", lambda own: {"weight": own["weight"].astype(np.float16)}, "float16"),
 }  # fmt: skip
 
 
