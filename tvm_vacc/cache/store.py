@@ -44,7 +44,7 @@ from tvm_vacc.limits import (
     CACHED_SMALL_PIECES,
     PARTIAL_PIECE_SECONDS,
 )
-from tvm_vacc.safe_io import fsync_directory, inside, read_json, sha256_file
+from tvm_vacc.safe_io import inside, read_json, sha256_file
 from tvm_vacc.strict import parse
 
 DIRECTORY = ".tvm_vacc_cache"
@@ -92,13 +92,13 @@ class Piece:
     _final: Path = field(default_factory=Path)
 
     def finish(self, files: dict[str, FileEntry]) -> None:
-        """Put the piece, whose `files` are in `directory`, in its place; all of it is synced."""
-        for name in files:
-            with (self.directory / name).open("rb") as stream:
-                os.fsync(stream.fileno())
+        """Put the piece, whose `files` are in `directory`, in its place.
+
+        Nothing is synced, which would wait for a disk that reads ahead: what a power cut tears is
+        told by its hash.
+        """
         document = _RECORDS.dump_python(_Record(files), mode="json")
         (self.directory / _RECORD).write_text(json.dumps(document))
-        fsync_directory(self.directory)
         shutil.rmtree(self._final, ignore_errors=True)
         os.rename(self.directory, self._final)
         self.directory, self.files, self.is_ready = self._final, files, True
@@ -107,11 +107,13 @@ class Piece:
                 path.unlink()  # what the work needed beside them
 
     def place(self, name: str, target: Path) -> FileEntry:
-        """Put a file of the piece at `target` without taking room for it twice.
+        """Put a file of the piece at `target`, synced, without taking room for it twice.
 
         Where the file system has no hard links, it is moved: nothing is left to be reused.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
+        with (self.directory / name).open("rb") as stream:
+            os.fsync(stream.fileno())
         try:
             os.link(self.directory / name, target)
         except OSError:
