@@ -32,12 +32,13 @@ def test_every_subcommand_has_help_with_an_example(tvmc: Tvmc, name: str) -> Non
     assert f"  tvmc {name} " in out
 
 
-def test_a_warning_of_ours_is_one_line_on_stderr(
+def test_a_warning_of_ours_is_one_line_on_stderr_and_shown_once(
     tvmc: Tvmc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warn(*_arguments: object, **_options: object) -> int:
         warnings.simplefilter("always")
-        warnings.warn("slow; hurry", VaccWarning, stacklevel=1)
+        for _ in range(2):
+            warnings.warn("slow; hurry", VaccWarning, stacklevel=1)
         warnings.warn("not ours", UserWarning, stacklevel=1)
         return 0
 

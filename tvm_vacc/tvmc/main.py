@@ -86,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show a warning of ours as one line, without the place in the sources that it comes from."""
+    """Show a warning of ours once, as one line, without the place in the sources it comes from."""
     with warnings.catch_warnings():
         as_python_does = warnings.showwarning
+        shown: set[str] = set()  # Python forgets what it has shown whenever filters change
 
         def show(
             message: Warning | str,
@@ -99,7 +100,9 @@ def _warnings_in_one_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, VaccWarning):
-                click.echo(f"Warning: {message}", err=True)
+                if str(message) not in shown:
+                    click.echo(f"Warning: {message}", err=True)
+                shown.add(str(message))
             else:
                 as_python_does(message, category, filename, lineno, file, line)
 
