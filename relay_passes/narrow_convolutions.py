@@ -11,12 +11,12 @@ from relay_passes.base import PassResult
 from relay_passes.rewriter import Graph, is_call, rewrite
 from relay_passes.weights import bare_weight
 from tvm_vacc.errors import PassError
+from tvm_vacc.limits import FP16_MAX
 from tvm_vacc.ops.widen import widen
 
 _CONVOLUTIONS = tuple(
     f"nn.conv{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_transpose")
 )
-_FP16_END = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class NarrowConvolutions:
         if self.dtype != "float16" or not isinstance(weight, ir.GenericConst):
             return  # a parameter is held against its dtype when it is packed
         largest = float(np.max(np.abs(weight.value.numpy().astype(np.float64)), initial=0))
-        if largest > _FP16_END:
+        if largest > FP16_MAX:
             raise PassError(
-                f"the weight of a convolution holds {largest:g}, fp16 ends at {_FP16_END:g}",
+                f"the weight of a convolution holds {largest:g}, fp16 ends at {FP16_MAX:g}",
                 "compile with --dtype bf16",
             )

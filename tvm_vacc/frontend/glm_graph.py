@@ -15,7 +15,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tvm_vacc.frontend.glm_layout import EMBEDDING, HEAD, tensor_shapes
-from tvm_vacc.frontend.glm_signature import IDS, LOGITS, past_names, present_names
+from tvm_vacc.frontend.glm_signature import IDS, LOGITS, output_names, past_names
 from tvm_vacc.model_spec import ModelSpec
 
 _LEAST = np.finfo(np.float32).min
@@ -39,7 +39,7 @@ def glm_graph(
     cache = ("batch", spec.kv_heads, "past", spec.head_dim)
     grown = ("batch", spec.kv_heads, "past+seq", spec.head_dim)
     outputs = writer.write()
-    assert outputs == [LOGITS, *present_names(spec.layers)]
+    assert outputs == output_names(spec.layers)
     return helper.make_graph(
         writer.nodes,
         "glm",
@@ -50,7 +50,7 @@ def glm_graph(
         ],
         [
             _value(LOGITS, ("batch", "seq", spec.vocab)),
-            *(_value(name, grown) for name in present_names(spec.layers)),
+            *(_value(name, grown) for name in outputs[1:]),
         ],
         [*weights.values(), *writer.constants.values()],
     )

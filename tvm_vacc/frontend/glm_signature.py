@@ -16,11 +16,6 @@ def present_names(layers: int) -> list[str]:
     return _cache_names("present", layers)
 
 
-def input_names(layers: int) -> list[str]:
-    """Return the graph's inputs."""
-    return [*IDS, *past_names(layers)]
-
-
 def output_names(layers: int) -> list[str]:
     """Return the graph's outputs."""
     return [LOGITS, *present_names(layers)]

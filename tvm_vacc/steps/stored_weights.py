@@ -26,6 +26,7 @@ from tvm_vacc.config import RELAX_DTYPES
 from tvm_vacc.dtypes import NUMPY_DTYPES
 from tvm_vacc.errors import CheckpointError
 from tvm_vacc.frontend.tensor_ref import TensorRef
+from tvm_vacc.limits import FP16_MAX
 from tvm_vacc.quantize.round_to_nearest import UnquantizableError
 from tvm_vacc.quantize.scheme import ROUND_TO_NEAREST, SCHEMES
 from tvm_vacc.steps.round_weights import round_weights
@@ -175,10 +176,9 @@ def _joined(
 
 
 def _check_fp16_range(array: np.ndarray, source: TensorRef) -> None:
-    limit = float(np.finfo(np.float16).max)
     largest = float(np.max(np.abs(array), initial=0))
-    if largest > limit:
+    if largest > FP16_MAX:
         raise CheckpointError(
-            f"{source.file}: {source.name} holds {largest:g}, fp16 ends at {limit:g}",
+            f"{source.file}: {source.name} holds {largest:g}, fp16 ends at {FP16_MAX:g}",
             "compile with backend.dtype: bf16",
         )
